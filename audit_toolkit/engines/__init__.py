@@ -1,0 +1,1 @@
+"""Where a fold runs; never what it computes."""

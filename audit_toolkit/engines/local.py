@@ -1,0 +1,36 @@
+"""Run a fold's partitions on this machine's threads.
+
+The kernels release the interpreter lock, so threads share memory and no state is copied. An interrupt (Ctrl-C) reaches the
+workers between two batches.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def available_threads() -> int:
+    """How many processors this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def local(
+    workers: int,
+) -> Callable[[Callable[[Sequence[Item]], Result], Sequence[Item]], Iterator[Result]]:
+    """An engine: give each worker every ``workers``-th item, yield one result a worker as they finish."""
+
+    def run(task: Callable[[Sequence[Item]], Result], items: Sequence[Item]) -> Iterator[Result]:
+        blocks = [items[k::workers] for k in range(workers) if items[k::workers]]
+        if len(blocks) <= 1:
+            yield from (task(block) for block in blocks)
+            return
+        with ThreadPoolExecutor(len(blocks)) as pool:
+            yield from pool.map(task, blocks)
+
+    return run

@@ -1,0 +1,1 @@
+"""Demonstration data, shipped with the package."""
