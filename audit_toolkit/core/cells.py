@@ -22,16 +22,28 @@ _jit = nb.njit(nogil=True, cache=True)
 
 @_jit
 def _level(score: Any, edges: NDArray[Any], low: float, per: float) -> int:
-    """Number of edges <= score: a linear guess, then exact correction."""
+    """Number of edges <= score: a linear guess, exact correction, and bisection where the grid is uneven."""
     top = len(edges)
     guess = (float(score) - low) * per
     k = 0
     if guess > 0.0:
         k = top if guess >= top else int(guess)
-    while k < top and score >= edges[k]:
+    steps = 0
+    while steps < 4 and k < top and score >= edges[k]:
         k += 1
-    while k > 0 and score < edges[k - 1]:
+        steps += 1
+    while steps < 4 and k > 0 and score < edges[k - 1]:
         k -= 1
+        steps += 1
+    if steps == 4:
+        first, last = 0, top
+        while first < last:
+            middle = (first + last) >> 1
+            if score >= edges[middle]:
+                first = middle + 1
+            else:
+                last = middle
+        k = first
     return k
 
 
@@ -102,7 +114,7 @@ def _stratum(
 
 @_jit
 def _codes(ref: Any, probe: Any, mated: Any, score: Any, group: Any, groups: int, edges: Any, out: Any) -> None:
-    """cell = (group of reference, group of probe, level), mated cells behind the non-mated ones."""
+    """Cell = (group of reference, group of probe, level), mated cells behind the non-mated ones."""
     top = len(edges)
     levels = top + 1
     for r in range(len(score)):

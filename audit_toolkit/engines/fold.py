@@ -20,7 +20,8 @@ class Engine(Protocol):
 
     def __call__(
         self, task: Callable[[Sequence[Partition]], list[State]], items: Sequence[Partition]
-    ) -> Iterator[list[State]]: ...
+    ) -> Iterator[list[State]]:
+        """What each block gave, in any order."""
 
 
 def fold(

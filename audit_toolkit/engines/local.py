@@ -9,10 +9,10 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
 
-Item = TypeVar("Item")
-Result = TypeVar("Result")
+from audit_toolkit.core.fold import Partition, State
+
+Task = Callable[[Sequence[Partition]], list[State]]
 
 
 def available_threads() -> int:
@@ -20,12 +20,10 @@ def available_threads() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def local(
-    workers: int,
-) -> Callable[[Callable[[Sequence[Item]], Result], Sequence[Item]], Iterator[Result]]:
+def local(workers: int) -> Callable[[Task, Sequence[Partition]], Iterator[list[State]]]:
     """An engine: give each worker every ``workers``-th item, yield one result a worker as they finish."""
 
-    def run(task: Callable[[Sequence[Item]], Result], items: Sequence[Item]) -> Iterator[Result]:
+    def run(task: Task, items: Sequence[Partition]) -> Iterator[list[State]]:
         blocks = [items[k::workers] for k in range(workers) if items[k::workers]]
         if len(blocks) <= 1:
             yield from (task(block) for block in blocks)

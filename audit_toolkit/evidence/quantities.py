@@ -311,6 +311,15 @@ _ENTRIES = (
         ideal=1.0,
     ),
     Quantity(
+        id="ratio_p",
+        name="p-value of one ratio",
+        unit="p-value",
+        definition="How often a ratio at least this far from 1 would be seen if the two true rates were equal.",
+        source="t test on the logarithm of the ratio; adjusted as printed: none, Holm (for the family-wise error rate), or "
+        "Benjamini-Hochberg (for the false discovery rate of tests)",
+        limits="A p-value says nothing about how large a difference is.",
+    ),
+    Quantity(
         id="equality_p",
         name="test of equal rates (max |T|, subject bootstrap)",
         unit="p-value",
@@ -357,12 +366,13 @@ _ENTRIES = (
     ),
     Quantity(
         id="d_prime",
-        name="separation of mated and non-mated scores (d')",
-        unit="score",
-        definition="Difference of the mean mated and non-mated scores over their pooled standard deviation: "
-        "|mean_m - mean_n| / sqrt((var_m + var_n)/2).",
-        source="decidability index, Daugman 2000",
+        name="shift of scores (d')",
+        unit="difference",
+        definition="How many pooled standard deviations the group's mean score lies above that of all other groups: "
+        "(mean - mean of the others) / sqrt((variance + variance of the others) / 2), for mated or for non-mated scores.",
+        source="decidability index, Green & Swets 1966; differential performance, Howard, Sirotin & Vemury 2019",
         limits="Describes bell-shaped distributions; says little about the tails where thresholds stand.",
+        ideal=0.0,
     ),
     Quantity(
         id="mantel_haenszel_ratio",

@@ -1,0 +1,140 @@
+"""``audit-toolkit disparity SCORES --group reference_group,probe_group --threshold T --out DIR``."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import click
+
+from audit_toolkit import api
+from audit_toolkit.cli.show import finish, out_option, progress
+from audit_toolkit.errors import UsageError
+
+
+@click.command("disparity")
+@click.argument("scores", type=click.Path(path_type=Path))
+@click.option("--group", "groups", multiple=True, required=True, metavar="[NAME=]REF,PROBE",
+              help="Columns with the group of the reference and of the probe; or one column of the subject table. Repeat "
+              "for several attributes.")  # fmt: skip
+@click.option("--intersection", "intersections", multiple=True, metavar="A,B", help="Also compare A x B.")
+@click.option("--threshold", "thresholds", multiple=True, type=float, help="The vendor's threshold. May be repeated.")
+@click.option("--fmr", "targets", multiple=True, type=float, help="Lowest threshold with overall FMR at most this.")
+@click.option("--eer", is_flag=True, help="Also at the equal error rate.")
+@click.option("--subjects", type=click.Path(path_type=Path), help="Table of people to join the groups from.")
+@click.option("--subject-id", default="subject", show_default=True, help="Column of that table that names the person.")
+@click.option("--column", "columns", multiple=True, metavar="PART=NAME",
+              help="The file's name for a part, for example score=similarity. May be repeated.")  # fmt: skip
+@click.option("--covariate", "covariates", multiple=True, metavar="NAME=COLUMN", help="Compare within its classes too.")
+@click.option("--format", "format_", default="auto", show_default=True, help="How the file is written.")
+@click.option("--format-option", "format_options", multiple=True, metavar="KEY=VALUE", help="An option of that format.")
+@click.option("--higher-is", type=click.Choice(["same", "different"]), default="same", show_default=True,
+              help="What a higher score means; 'different' for distances.")  # fmt: skip
+@click.option("--failure-score", "failure_scores", multiple=True, type=float,
+              help="A score that means: no comparison was possible, for example -1.")  # fmt: skip
+@click.option("--scope", type=click.Choice(["within-group", "probe-group", "all-impostor"]), default="within-group",
+              show_default=True, help="Which FMR the summaries are made of.")  # fmt: skip
+@click.option("--evaluation-type", default="not provided",
+              type=click.Choice(["technology", "scenario", "operational", "not provided"]), help="Kind of evaluation.")  # fmt: skip
+@click.option("--label-source", default="not provided", help="Where the group labels come from.")
+@click.option("--impostor-selection", default="not provided", help="How the non-mated pairs were chosen.")
+@click.option("--days", default="not provided", help="Days between mated captures.")
+@click.option("--title", default=None, help="Title of the report.")
+@click.option("--level", default=0.95, show_default=True, help="Level of the intervals.")
+@click.option("--method", default="logit-jackknife", show_default=True, help="How the intervals are made.")
+@click.option("--min-people", default=5, show_default=True, help="Smaller groups are withheld.")
+@click.option(
+    "--max-fmr-ratio", type=float, help="Require every group's FMR to be at most this many times the reference's."
+)
+@click.option("--max-fnmr-ratio", type=float, help="The same for FNMR.")
+@click.option("--threads", default=0, help="0 = all that are available.")
+@out_option
+def command(scores: Path, out: Path, quiet: bool, **options: Any) -> int:
+    """Measure how error rates differ between the groups in SCORES, a file of comparison scores, and write the report."""
+    groups, attributes = _groups(options["groups"], joined=options["subjects"] is not None)
+    subjects = options["subjects"]
+    plan = api.disparity_plan(
+        os.fspath(scores),
+        groups=groups,
+        intersections=[i.split(",") for i in options["intersections"]],
+        threshold=options["thresholds"] or None,
+        fmr=options["targets"] or None,
+        eer=options["eer"],
+        subjects=None if subjects is None else os.fspath(subjects),
+        subject_id=options["subject_id"],
+        title=options["title"],
+        evaluation_type=options["evaluation_type"],
+        label_source=options["label_source"],
+        impostor_selection=options["impostor_selection"],
+        days_between_mated_captures=options["days"],
+        requirements=_requirements(options, attributes),
+        min_people=options["min_people"],
+        threads=options["threads"],
+        columns=_pairs(options["columns"], "--column"),
+        covariates=_pairs(options["covariates"], "--covariate"),
+        format=options["format_"],
+        format_options=_pairs(options["format_options"], "--format-option"),
+        higher_is=options["higher_is"],
+        failure_scores=list(options["failure_scores"]),
+        scope=options["scope"],
+        uncertainty={"level": options["level"], "method": options["method"]},
+    )
+    with progress(quiet) as report:
+        audit = api.run(plan, progress=report)
+    return finish(audit, out, quiet)
+
+
+def _groups(given: tuple[str, ...], *, joined: bool) -> tuple[dict[str, str | tuple[str, str]], list[str]]:
+    found: dict[str, str | tuple[str, str]] = {}
+    for text in given:
+        name, _, rest = text.rpartition("=")
+        columns = [c.strip() for c in rest.split(",")]
+        if len(columns) == 2 and all(columns):
+            found[name or _common(*columns)] = (columns[0], columns[1])
+        elif len(columns) == 1 and columns[0] and joined:
+            found[name or columns[0]] = columns[0]
+        else:
+            raise UsageError(
+                "--group needs two columns, one for the reference and one for the probe.",
+                mend="For example --group gender=reference_gender,probe_gender; with --subjects, one column of that table.",
+            )
+    return found, list(found)
+
+
+def _common(reference: str, probe: str) -> str:
+    """reference_gender, probe_gender -> gender: what the two names end in, else the first name."""
+    same = 0
+    while same < min(len(reference), len(probe)) and reference[-1 - same] == probe[-1 - same]:
+        same += 1
+    return reference[len(reference) - same :].strip("_. -") or reference
+
+
+def _pairs(given: tuple[str, ...], option: str) -> dict[str, str]:
+    found = {}
+    for text in given:
+        key, sign, value = text.partition("=")
+        if not sign or not key or not value:
+            raise UsageError(f"{option} takes KEY=VALUE.", mend=f"For example {option} score=similarity.")
+        found[key] = value
+    return found
+
+
+def _requirements(options: dict[str, Any], attributes: list[str]) -> list[dict[str, Any]]:
+    made = []
+    for rate in ("fmr", "fnmr"):
+        limit = options[f"max_{rate}_ratio"]
+        if limit is not None:
+            made += [
+                {
+                    "id": f"{rate}-ratio-{name}",
+                    "title": f"{rate.upper()} ratio of every {name} group to the reference group",
+                    "quantity": f"{rate}_ratio",
+                    "comparator": "<=",
+                    "limit": limit,
+                    "of": {name: "*"},
+                    "source": {"title": "the command line"},
+                }
+                for name in attributes
+            ]
+    return made

@@ -1,0 +1,1 @@
+"""From a record to bytes a person can read; knows no domain."""

@@ -1,0 +1,1 @@
+"""From files and frames to coded rows; the only room that knows pyarrow and narwhals."""

@@ -1,0 +1,1 @@
+"""From counts to intervals and p-values; one module a question."""
