@@ -28,7 +28,7 @@ if not __package__:
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks import data, disparity_speed, harness
+from benchmarks import data, harness, script
 
 DRAWS, ERRORS = 1000, 200_000
 SEED = 7
@@ -187,12 +187,14 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
         contender(MORE, "more", f"the draws split over {arguments.cores} threads; the same numbers."),
         contender(PLAIN, "plain", "bincount and gather, a draw at a time, one thread.", runs=min(2, arguments.runs)),
     ]
-    goal_size = (arguments.draws, arguments.errors) == (DRAWS, ERRORS)
+    name, judged = script.named(
+        "bootstrap_speed", arguments, f"{arguments.draws}-{arguments.errors}", f"{DRAWS}-{ERRORS}"
+    )
     chosen = {"draws": arguments.draws, "false matches": arguments.errors, "subjects": arguments.subjects}
     result = harness.measure(
-        "bootstrap_speed" if goal_size else f"bootstrap_speed_{arguments.draws}_{arguments.errors}",
-        "Error-sparse subject bootstrap", contenders, runs=arguments.runs, warmups=disparity_speed.warmups(arguments),
-        settings=chosen | {"groups": len(data.GROUPS), "cores": arguments.cores}, tell=disparity_speed.tell,
+        name,
+        "Error-sparse subject bootstrap", contenders, runs=arguments.runs, warmups=script.warmups(arguments),
+        settings=chosen | {"groups": len(data.GROUPS), "cores": arguments.cores}, tell=script.tell,
     )  # fmt: skip
     sums = {s["result"].get("errors_sum") for r in result["contenders"] for s in r["samples"]} - {None}
     result["checks"].append(harness.check("all contenders counted the same errors over all draws", len(sums) == 1))
@@ -205,24 +207,26 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
         seconds = harness.row(result, TEST)["seconds"]
         text = "equality test with B = 1,000 and 200,000 false matches"
         value = seconds and seconds["median"]
-        result["goals"].append(harness.goal(text, value, 5, "s", at_most=True, judged=goal_size))
+        result["goals"].append(harness.goal(text, value, 5, "s", at_most=True, judged=judged))
     return result
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure; 0 when nothing failed and all answers agree."""
-    options = disparity_speed.parser(__doc__.splitlines()[0], rows=None)
+    options = script.parser(__doc__.splitlines()[0])
     options.add_argument("--draws", type=int, default=DRAWS)
     options.add_argument("--errors", type=int, default=ERRORS, help="false matches")
     options.add_argument("--worker", choices=("test", "one", "more", "plain"), help=argparse.SUPPRESS)
     arguments = options.parse_args(argv)
     if arguments.worker is not None:
-        given = (arguments.subjects, arguments.errors, arguments.draws, max(1, arguments.cores))
+        from audit_toolkit.engines.local import available_threads
+
+        given = (arguments.subjects, arguments.errors, arguments.draws, arguments.cores or available_threads())
         sys.stdout.write(json.dumps(worker(arguments.worker, *given)) + "\n")
         return 0
     if arguments.toy:
         arguments.draws, arguments.errors, arguments.subjects, arguments.runs = 20, 2_000, 400, 1
-    return 0 if disparity_speed.finish(measure(arguments), arguments) else 1
+    return 0 if script.finish(measure(arguments), arguments) else 1
 
 
 if __name__ == "__main__":

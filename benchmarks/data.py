@@ -35,7 +35,6 @@ WITHIN_SHARE = 0.5
 THRESHOLD = 0.33
 """Where about one non-mated comparison in a thousand, and one mated one in a hundred, is an error."""
 CHUNK = 1 << 20
-VERSION = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +108,11 @@ def digest(rows: int, subjects: int, seed: int = 1) -> str:
     return h.hexdigest()
 
 
+def _label(rows: int, subjects: int, seed: int) -> str:
+    """A kept data set's name ends in a digest of its beginning: one kept from another generator is never taken for it."""
+    return f"{rows}-{subjects}-{seed}-{digest(min(rows, 1000), subjects, seed)[:8]}"
+
+
 def default_folder() -> Path:
     """Where data sets are kept between runs: a folder under the system's temporary one."""
     return Path(tempfile.gettempdir()) / "audit_toolkit_benchmarks"
@@ -122,7 +126,7 @@ def score_file(folder: Path, rows: int, subjects: int, seed: int = 1) -> Path:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    target = folder / f"scores-v{VERSION}-{rows}-{subjects}-{seed}.parquet"
+    target = folder / f"scores-{_label(rows, subjects, seed)}.parquet"
     if target.exists():
         return target
     folder.mkdir(parents=True, exist_ok=True)
@@ -157,7 +161,7 @@ def score_file(folder: Path, rows: int, subjects: int, seed: int = 1) -> Path:
 
 def array_folder(folder: Path, rows: int, subjects: int, seed: int = 1) -> Path:
     """The same data set as coded .npy files (ref, probe, mated, score, and group by subject), for in-memory contenders."""
-    target = folder / f"arrays-v{VERSION}-{rows}-{subjects}-{seed}"
+    target = folder / f"arrays-{_label(rows, subjects, seed)}"
     if (target / "complete").exists():
         return target
     target.mkdir(parents=True, exist_ok=True)

@@ -18,9 +18,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import shutil
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -30,9 +28,8 @@ if not __package__:
     # As a script: find the checkout, and do not let this folder's files stand in for modules of the same name.
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from benchmarks import data, harness
+from benchmarks import data, harness, script, whole_audit
 
-SUBJECTS = 20_000
 GOAL_ROWS = 10_000_000
 GRID = 4096
 PEER = "fairlearn MetricFrame"
@@ -169,11 +166,17 @@ def same_rates(a: Rates, b: Rates, within: float = 1e-12) -> bool:
     return True
 
 
+def settings(arguments: argparse.Namespace) -> dict[str, Any]:
+    """What shaped the run, for the result."""
+    chosen = {"rows": arguments.rows, "subjects": arguments.subjects, "groups": len(data.GROUPS)}
+    return chosen | {"threshold": data.THRESHOLD, "cores": arguments.cores}
+
+
 def measure_rates(arguments: argparse.Namespace) -> dict[str, Any]:
     """The per-group part: ours in three forms, the peer and the limit, interleaved in one run."""
     file = data.score_file(arguments.data, arguments.rows, arguments.subjects)
     arrays = data.array_folder(arguments.data, arguments.rows, arguments.subjects)
-    own = [sys.executable, Path(__file__).resolve(), "--cores", str(arguments.cores), "--worker"]
+    own: list[str | Path] = [sys.executable, Path(__file__).resolve(), "--cores", str(arguments.cores), "--worker"]
 
     def ours(name: str, kind: str, source: Path, note: str) -> harness.Contender:
         run = harness.command([*own, kind, source], inside=True, cores=arguments.cores)
@@ -194,77 +197,58 @@ def measure_rates(arguments: argparse.Namespace) -> dict[str, Any]:
         ours(LIMIT, "bincount", arrays, "one numpy pass over ready-made decisions and row groups, one thread."),
     ]
     if arguments.peers:
-        script = harness.HERE / "peers" / "fairlearn_rates.py"
-        argv = [harness.peer_python("fairlearn"), script, arrays, str(data.THRESHOLD)]
+        peer_script = harness.HERE / "peers" / "fairlearn_rates.py"
+        argv: list[str | Path] = [harness.peer_python("fairlearn"), peer_script, arrays, str(data.THRESHOLD)]
         run = harness.command(argv, inside=True, cores=arguments.cores)
         note = "version pinned in peers/fairlearn.txt; decisions and integer row groups ready in memory."
         peer = harness.Contender(PEER, run, note=note, runs=arguments.peer_runs, warmups=0)
         contenders.append(peer)
+    name, judged = script.named("disparity_rates", arguments, arguments.rows, GOAL_ROWS)
     result = harness.measure(
-        named("disparity_rates", arguments), "FMR and FNMR by group at one threshold", contenders,
-        runs=arguments.runs, warmups=warmups(arguments),
-        settings=settings(arguments), tell=tell,
+        name, "FMR and FNMR by group at one threshold", contenders,
+        runs=arguments.runs, warmups=script.warmups(arguments),
+        settings=settings(arguments), tell=script.tell,
     )  # fmt: skip
     answers = {
         r["name"]: s["result"]["rates"] for r in result["contenders"] for s in r["samples"] if s["error"] is None
     }
-    for name in [c.name for c in contenders if c.name != OURS]:
-        held = OURS in answers and name in answers and same_rates(answers[OURS], answers[name])
-        result["checks"].append(harness.check(f"rates, difference and ratio of '{name}' equal ours within 1e-12", held))
+    for other in [c.name for c in contenders if c.name != OURS]:
+        held = OURS in answers and other in answers and same_rates(answers[OURS], answers[other])
+        result["checks"].append(
+            harness.check(f"rates, difference and ratio of '{other}' equal ours within 1e-12", held)
+        )
     if arguments.peers:
-        result["ratios"] += [harness.ratio(result, PEER, name) for name in (OURS, ALL_THRESHOLDS, FROM_FILE)]
+        result["ratios"] += [harness.ratio(result, PEER, own_name) for own_name in (OURS, ALL_THRESHOLDS, FROM_FILE)]
         result["ratios"].append(harness.ratio(result, PEER, OURS, "peak_rss_mib"))
     result["ratios"].append(harness.ratio(result, OURS, LIMIT))
     if not arguments.toy:
         times = result["ratios"][0]["median"] if arguments.peers else None
-        judged = arguments.rows >= GOAL_ROWS
         text = "per-group FMR and FNMR against fairlearn's MetricFrame"
         result["goals"].append(harness.goal(text, times, 200, "times", at_most=False, judged=judged))
     return result
 
 
-def audit_command(file: Path, out: Path) -> list[str | Path]:
-    """The command a user types for a whole audit, with this interpreter."""
-    options = ["--group", "reference_group,probe_group", "--fmr", "1e-3", "--out", out]
-    return [sys.executable, "-m", "audit_toolkit.cli.main", "disparity", file, *options]
-
-
-AUDIT_SHOWN = "audit-toolkit disparity SCORES --group reference_group,probe_group --fmr 1e-3 --out DIR"
-FINISHED = (0, 1, 3)
-"""Exit codes of an audit that ran to its end: all satisfied or nothing required, violated, inconclusive."""
-
-
-def audit(name: str, file: Path, cores: int, runs: int | None = None, warmups: int | None = None) -> harness.Contender:
-    """A whole audit as a contender; each run writes into a fresh folder that is removed again."""
-
-    def run() -> harness.Sample:
-        out = Path(tempfile.mkdtemp(prefix="audit_toolkit_report_"))
-        try:
-            leaves = [out / "report" / name for name in ("record.json", "report.html")]
-            sample = harness.command(audit_command(file, out / "report"), accept=FINISHED, leaves=leaves, cores=cores)()
-            if sample.error is None:
-                sizes = {f.name: f.stat().st_size for f in sorted((out / "report").glob("*")) if f.is_file()}
-                sample.result["bytes_written"] = sizes
-            return sample
-        finally:
-            shutil.rmtree(out, ignore_errors=True)
-
-    return harness.Contender(name, run, shown=AUDIT_SHOWN, runs=runs, warmups=warmups)
-
-
 def measure_audit(arguments: argparse.Namespace) -> dict[str, Any]:
     """The whole audit from the file to the report."""
     file = data.score_file(arguments.data, arguments.rows, arguments.subjects)
+    name, judged = script.named("disparity_audit", arguments, arguments.rows, GOAL_ROWS)
     result = harness.measure(
-        named("disparity_audit", arguments), "A whole audit, from the score file to the report",
-        [audit(AUDIT, file, arguments.cores)], runs=arguments.runs, warmups=warmups(arguments),
-        settings=settings(arguments), tell=tell,
+        name, "A whole audit, from the score file to the report",
+        [whole_audit.contender(AUDIT, file, arguments.cores)], runs=arguments.runs, warmups=script.warmups(arguments),
+        settings=settings(arguments), tell=script.tell,
     )  # fmt: skip
     found = harness.row(result, AUDIT)
+    if found["error"] is None:
+        told = [s["result"]["rates"] for s in found["samples"]]
+        held = told[0] is not None and whole_audit.holds(told[0], arguments.rows, arguments.subjects)
+        text = "the record's false matches and false non-matches of every group, and its threshold, equal a plain count"
+        result["checks"] += [
+            harness.check(text, held),
+            harness.check("every run recorded the same", all(t == told[0] for t in told)),
+        ]
     if not arguments.toy:
-        judged = arguments.rows >= GOAL_ROWS
         seconds, rss = found["seconds"], found["peak_rss_mib"]
-        size = f"{GOAL_ROWS:,} comparisons, 8 groups, {SUBJECTS:,} people"
+        size = f"{GOAL_ROWS:,} comparisons, 8 groups, {script.SUBJECTS:,} people"
         result["goals"] += [
             harness.goal(f"whole audit, {size}", seconds and seconds["median"], 10, "s", at_most=True, judged=judged),
             harness.goal("peak memory of it", rss and rss["max"], 1024, "MiB", at_most=True, judged=judged),
@@ -272,53 +256,9 @@ def measure_audit(arguments: argparse.Namespace) -> dict[str, Any]:
     return result
 
 
-def named(name: str, arguments: argparse.Namespace) -> str:
-    """The result's name; a size that is not the goal's stands in it, so that it never replaces the goal's result."""
-    return name if arguments.rows == GOAL_ROWS else f"{name}_{arguments.rows}"
-
-
-def warmups(arguments: argparse.Namespace) -> int:
-    """One uncounted run of each contender (files in the system's cache, kernels compiled); none where no time is judged."""
-    return 0 if arguments.toy else 1
-
-
-def settings(arguments: argparse.Namespace) -> dict[str, Any]:
-    """What shaped the run, for the result."""
-    chosen = {"rows": arguments.rows, "subjects": arguments.subjects, "groups": len(data.GROUPS)}
-    return chosen | {"threshold": data.THRESHOLD, "cores": arguments.cores}
-
-
-def tell(line: str) -> None:
-    """Progress, on standard error."""
-    sys.stderr.write(line + "\n")
-    sys.stderr.flush()
-
-
-def parser(description: str, rows: int | None = GOAL_ROWS, runs: int = 5) -> argparse.ArgumentParser:
-    """The options all scripts share."""
-    options = argparse.ArgumentParser(description=description)
-    if rows is not None:
-        options.add_argument("--rows", type=int, default=rows)
-    options.add_argument("--subjects", type=int, default=SUBJECTS)
-    options.add_argument("--runs", type=int, default=runs, help="counted runs of each contender")
-    options.add_argument("--cores", type=int, default=2, help="processors a contender may use (0: all)")
-    options.add_argument("--data", type=Path, default=data.default_folder(), help="where data sets are kept")
-    options.add_argument("--out", type=Path, default=None, help="where results go (default: benchmarks/results)")
-    options.add_argument("--toy", action="store_true", help="tiny sizes, answers checked, no times judged, no peers")
-    return options
-
-
-def finish(result: dict[str, Any], arguments: argparse.Namespace) -> bool:
-    """Print the table, write the result (a toy run only where ``--out`` asks for it); whether all checks held."""
-    sys.stdout.write(harness.markdown(result) + "\n")
-    if arguments.out is not None or not arguments.toy:
-        harness.write(result, arguments.out or harness.RESULTS)
-    return all(c["held"] for c in result["checks"]) and all(r["error"] is None for r in result["contenders"])
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the parts asked for; 0 when nothing failed and all answers agree."""
-    options = parser(__doc__.splitlines()[0])
+    options = script.parser(__doc__.splitlines()[0], rows=GOAL_ROWS)
     options.add_argument("--part", choices=("rates", "audit", "all"), default="all")
     options.add_argument(
         "--peer-runs", type=int, default=1, help="counted runs of the slow peer, in the middle of ours"
@@ -327,16 +267,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     options.add_argument("--worker", nargs=2, metavar=("KIND", "SOURCE"), help=argparse.SUPPRESS)
     arguments = options.parse_args(argv)
     if arguments.worker is not None:
+        from audit_toolkit.engines.local import available_threads
+
         kind, source = arguments.worker
-        sys.stdout.write(json.dumps(worker(kind, Path(source), max(1, arguments.cores))) + "\n")
+        sys.stdout.write(json.dumps(worker(kind, Path(source), arguments.cores or available_threads())) + "\n")
         return 0
     if arguments.toy:
         arguments.rows, arguments.subjects, arguments.runs, arguments.peers = 20_000, 200, 1, False
     held = True
     if arguments.part in ("rates", "all"):
-        held &= finish(measure_rates(arguments), arguments)
+        held &= script.finish(measure_rates(arguments), arguments)
     if arguments.part in ("audit", "all"):
-        held &= finish(measure_audit(arguments), arguments)
+        held &= script.finish(measure_audit(arguments), arguments)
     return 0 if held else 1
 
 

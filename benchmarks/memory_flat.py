@@ -21,7 +21,7 @@ from typing import Any
 if not __package__:
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from benchmarks import data, disparity_speed, harness
+from benchmarks import data, harness, script, whole_audit
 
 SIZES = (1_000_000, 10_000_000, 100_000_000)
 TOLERANCE = 1.25
@@ -40,18 +40,24 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     contenders = []
     for rows in sizes:
         file = data.score_file(arguments.data, rows, arguments.subjects)
-        warmups = disparity_speed.warmups(arguments) if rows == sizes[0] else 0
-        contenders.append(disparity_speed.audit(f"{rows:,} rows", file, arguments.cores, warmups=warmups))
+        warmups = script.warmups(arguments) if rows == sizes[0] else 0
+        contenders.append(whole_audit.contender(f"{rows:,} rows", file, arguments.cores, warmups=warmups))
     chosen = {"subjects": arguments.subjects, "groups": len(data.GROUPS), "cores": arguments.cores}
-    name = "memory_flat" if tuple(sizes) == SIZES else "memory_flat_" + "_".join(map(str, sizes))
+    name, judged = script.named("memory_flat", arguments, "-".join(map(str, sizes)), "-".join(map(str, SIZES)))
     result = harness.measure(
         name, "Peak memory of a whole audit as the file grows", contenders,
-        runs=arguments.runs, warmups=disparity_speed.warmups(arguments), settings=chosen, tell=disparity_speed.tell,
+        runs=arguments.runs, warmups=script.warmups(arguments), settings=chosen, tell=script.tell,
     )  # fmt: skip
+    for r, rows in zip(result["contenders"], sizes, strict=True):
+        if r["error"] is None:
+            told = r["samples"][0]["result"]["rates"]
+            held = told is not None and whole_audit.holds(told, rows, arguments.subjects)
+            result["checks"].append(
+                harness.check(f"{r['name']}: recorded counts and threshold equal a plain count", held)
+            )
     peaks = [r["peak_rss_mib"] and r["peak_rss_mib"]["max"] for r in result["contenders"]]
     if all(peaks) and len(sizes) > 1 and not arguments.toy:
         times, each = growth(peaks, sizes)
-        judged = tuple(sizes) == SIZES
         result["goals"] += [
             harness.goal("largest peak over smallest", times, TOLERANCE, "times", at_most=True, judged=judged),
             harness.goal(
@@ -68,12 +74,12 @@ def _sizes(text: str) -> list[int]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure; 0 when every audit ran to its end."""
-    options = disparity_speed.parser(__doc__.splitlines()[0], rows=None, runs=1)
+    options = script.parser(__doc__.splitlines()[0], runs=1)
     options.add_argument("--sizes", type=_sizes, default=list(SIZES), help="numbers of rows, separated by commas")
     arguments = options.parse_args(argv)
     if arguments.toy:
         arguments.sizes, arguments.subjects, arguments.runs = [2_000, 5_000, 10_000], 200, 1
-    return 0 if disparity_speed.finish(measure(arguments), arguments) else 1
+    return 0 if script.finish(measure(arguments), arguments) else 1
 
 
 if __name__ == "__main__":

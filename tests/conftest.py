@@ -13,9 +13,7 @@ GOLDEN = Path(__file__).parent / "golden"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption(
-        "--update-golden", action="store_true", help="rewrite tests/golden from the present output"
-    )
+    parser.addoption("--update-golden", action="store_true", help="rewrite tests/golden from the present output")
 
 
 @pytest.fixture(scope="session")

@@ -35,8 +35,8 @@ from audit_toolkit.errors import UsageError
               help="A score that means: no comparison was possible, for example -1.")  # fmt: skip
 @click.option("--scope", type=click.Choice(["within-group", "probe-group", "all-impostor"]), default="within-group",
               show_default=True, help="Which FMR the summaries are made of.")  # fmt: skip
-@click.option("--evaluation-type", default="not provided",
-              type=click.Choice(["technology", "scenario", "operational", "not provided"]), help="Kind of evaluation.")  # fmt: skip
+@click.option("--evaluation-type", default="not provided", help="Kind of evaluation.",
+              type=click.Choice(["technology", "scenario", "operational", "not provided"]))  # fmt: skip
 @click.option("--label-source", default="not provided", help="Where the group labels come from.")
 @click.option("--impostor-selection", default="not provided", help="How the non-mated pairs were chosen.")
 @click.option("--days", default="not provided", help="Days between mated captures.")

@@ -269,7 +269,8 @@ def _sorted(states: Sequence[State], layout: dict[str, Any]) -> State:
         key: np.concatenate([np.empty(0, dtype), *(s[key] for s in states)]).astype(dtype)
         for key, dtype in layout.items()
     }
-    order = np.lexsort([joined[key] for key in layout])
+    # lexsort takes its last key first; the weight, listed last, must come last, so that equal entries stand together.
+    order = np.lexsort([joined[key] for key in reversed(layout)])
     return {key: values[order] for key, values in joined.items()}
 
 

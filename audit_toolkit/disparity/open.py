@@ -7,9 +7,10 @@ from typing import Any
 
 from audit_toolkit.disparity.plan import Section
 from audit_toolkit.errors import PlanError
+from audit_toolkit.sources.compose import keep_attributes
 from audit_toolkit.sources.table import ColumnMap, ScoreSource
 
-_FILES = ("impostor", "scores", "mask", "target", "query")
+_FILES = ("impostor", "scores", "mask", "target", "query", "subject_of")
 """Format options that name a file, relative to the plan's folder like every other path."""
 
 
@@ -65,4 +66,5 @@ def open_section(section: Section, *, folder: Path, frame: Any = None, subjects:
         from audit_toolkit.sources.subjects import join_subjects
 
         source = join_subjects(source, table, key, {name: joined[name] for name in missing})
-    return source
+    # A row is excluded where a label is missing, so labels that nobody asked for must not cost rows.
+    return keep_attributes(source, list(section.attributes))

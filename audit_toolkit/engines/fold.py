@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from typing import Protocol
 
 from audit_toolkit.core.fold import Measure, Partition, State
 
@@ -15,13 +14,9 @@ Progress = Callable[[str, int, int | None], None]
 """progress(stage, rows done, rows expected)."""
 
 
-class Engine(Protocol):
-    """Runs a task over blocks of partitions somewhere and yields what each block gave, in any order."""
-
-    def __call__(
-        self, task: Callable[[Sequence[Partition]], list[State]], items: Sequence[Partition]
-    ) -> Iterator[list[State]]:
-        """What each block gave, in any order."""
+Task = Callable[[Sequence[Partition]], list[State]]
+Engine = Callable[[Task, Sequence[Partition]], Iterator[list[State]]]
+"""Runs a task over blocks of partitions somewhere and yields what each block gave, in any order."""
 
 
 def fold(

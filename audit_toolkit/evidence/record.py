@@ -18,8 +18,6 @@ from audit_toolkit.evidence.estimate import Estimate
 from audit_toolkit.evidence.finding import Finding
 from audit_toolkit.evidence.series import Series
 
-SCHEMA = "audit_toolkit/record/1"
-
 
 class Exclusion(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Rows that were read and not used, or used with a remark: how many and why. ``used`` rows stay in the figures."""
@@ -61,7 +59,7 @@ class Statement(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 class Record(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The audit's whole result. ``plan`` is the canonical plan; its digest leaves out execution, paths and budget."""
 
-    schema: Literal["audit_toolkit/record/1"] = SCHEMA
+    schema: Literal["audit_toolkit/record/1"] = "audit_toolkit/record/1"
     toolkit_version: str
     status: Literal["complete", "partial"] = "complete"
     title: str

@@ -106,7 +106,7 @@ def _file_name(path: str) -> str:
 
 
 def load_plan(path: Path) -> Plan:
-    """Read a plan from a TOML file (or the plan.json an earlier run left); every mistake is a `PlanError` that names its place."""
+    """Read a plan from a TOML file, or the plan.json an earlier run left; a mistake is a `PlanError` that names its place."""
     try:
         text = path.read_text(encoding="utf-8")
         raw = json.loads(text) if path.suffix.lower() == ".json" else tomllib.loads(text)

@@ -20,7 +20,7 @@ from audit_toolkit.errors import UsageError
 from audit_toolkit.evidence import words
 from audit_toolkit.evidence.estimate import Estimate, Interval
 from audit_toolkit.evidence.finding import Finding
-from audit_toolkit.evidence.record import Record
+from audit_toolkit.evidence.record import Record, read_record
 from audit_toolkit.evidence.series import Series
 from audit_toolkit.report import figures, rows, svg, text
 
@@ -51,6 +51,7 @@ class Drawing:
     note: str
     svg: Markup
     width: int
+    heat: bool = False
 
     @property
     def wide(self) -> bool:
@@ -64,7 +65,7 @@ class Section:
 
     title: str
     grids: tuple[tuple[Drawing, ...], ...]
-    wide: bool = False
+    note: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +88,9 @@ def render_html(record: Record, *, language: str = "en") -> bytes:
             f"There is no report in the language {language!r}.",
             mend=f"Known: {', '.join(sorted(TEMPLATES))}.",
         )
+    record = read_record(
+        record.to_bytes()
+    )  # a view of record.json, whatever order its mappings were built in
     draw = _Counter()
     findings = tuple(_view(f, draw) for f in rows.worst_first(record.findings))
     counts = rows.verdict_counts(record.findings)
@@ -103,6 +107,7 @@ def render_html(record: Record, *, language: str = "en") -> bytes:
             statements=tuple((text.heading(s.name), s.text or "not provided") for s in record.statements),
             findings=findings,
             figures=_sections(record, draw),
+            repeated=_repeated(record),
             tables=rows.tables(record.estimates),
             chance=any(e.chance for e in record.estimates),
             matrices=tuple(s for s in record.series if s.kind == "matrix"),
@@ -126,7 +131,9 @@ class _Counter:
     def __init__(self) -> None:
         self.last = 0
 
-    def __call__(self, figure: Figure, title: str, *, note: str = "", description: str = "") -> Drawing:
+    def __call__(
+        self, figure: Figure, title: str, *, note: str = "", description: str = "", heat: bool = False
+    ) -> Drawing:
         self.last += 1
         prefix = f"figure-{self.last}"
         drawn = svg.inline(
@@ -136,7 +143,7 @@ class _Counter:
             description=description or note or "The numbers stand in the tables.",
         )
         safe = Markup(drawn)  # noqa: S704 - serialised from a parsed tree, so every text in it is escaped
-        return Drawing(prefix, self.last, title, note, safe, svg.width(figure))
+        return Drawing(prefix, self.last, title, note, safe, svg.width(figure), heat)
 
 
 def _view(finding: Finding, draw: _Counter) -> View:
@@ -191,7 +198,7 @@ def _in_words(estimates: Iterable[Estimate]) -> str:
 
 def _sections(record: Record, draw: _Counter) -> tuple[Section, ...]:
     """All figures beyond the findings', quantities per group first, then curves, distributions, matrices, ladders."""
-    drawn = rows.panels(record.estimates)
+    drawn = rows.without_repeats(rows.panels(record.estimates))
     out = [
         Section(text.heading(text.describe(quantity).name), _by_place(blocks, draw))
         for quantity, blocks in drawn.items()
@@ -208,21 +215,39 @@ def _sections(record: Record, draw: _Counter) -> tuple[Section, ...]:
         for members in rows.together(record.series, kind, apart=("class",) if kind == "histogram" else ()):
             for start in range(0, len(members), _CURVES_PER_FIGURE):
                 part = members[start : start + _CURVES_PER_FIGURE]
-                drawings.append(draw(overlay(part), _series_title(part[0]), note="; ".join(part[0].notes)))
+                drawings.append(draw(overlay(part), _series_title(part[0]), note=_series_note(part)))
         if drawings:
             out.append(Section(heading, (tuple(drawings),)))
-    for kind, heading, one in (
-        ("matrix", "Between groups", figures.matrix),
-        ("ladder", "Step by step", figures.ladder),
-    ):
-        drawings = [
-            draw(one(s), _series_title(s), note=_MATRIX_NOTE if kind == "matrix" else "; ".join(s.notes))
-            for s in record.series
-            if s.kind == kind and s.x
-        ]
-        if drawings:
-            out.append(Section(heading, (tuple(drawings),), wide=kind == "matrix"))
+    steps = [
+        draw(figures.ladder(s), _series_title(s), note="; ".join(s.notes)) for s in _of_kind(record, "ladder")
+    ]
+    if steps:
+        out.append(Section("Step by step", (tuple(steps),)))
+    cells = [draw(figures.matrix(s), _series_title(s), heat=True) for s in _of_kind(record, "matrix")]
+    if cells:
+        narrow, wide = (tuple(d for d in cells if d.wide is w) for w in (False, True))
+        grids = tuple(grid for grid in (narrow, *((d,) for d in wide)) if grid)
+        out.append(Section("Between groups", grids, note=_MATRIX_NOTE))
     return tuple(out)
+
+
+def _series_note(members: Iterable[Series]) -> str:
+    """The notes of the series in one drawing, each once, and a word where there is nothing but zero to see."""
+    every = tuple(members)
+    notes = list(dict.fromkeys(note for s in every for note in s.notes))
+    values = {y for s in every for y in s.y}
+    return "; ".join([*notes, *(["every value is 0"] if values == {0.0} else [])])
+
+
+def _of_kind(record: Record, kind: str) -> tuple[Series, ...]:
+    return tuple(s for s in record.series if s.kind == kind and s.x)
+
+
+def _repeated(record: Record) -> tuple[str, ...]:
+    """Quantities of which a panel was left out because every value in it equals one that is drawn."""
+    whole = rows.panels(record.estimates)
+    kept = rows.without_repeats(whole)
+    return tuple(text.describe(q).name for q, blocks in whole.items() if len(blocks) > len(kept.get(q, ())))
 
 
 def _by_place(blocks: Iterable[rows.Block], draw: _Counter) -> tuple[tuple[Drawing, ...], ...]:
@@ -251,7 +276,7 @@ def _series_title(series: Series) -> str:
     name = text.describe(series.quantity).name
     name = "DET (error trade-off)" if series.quantity == "det" else name
     axis = str(series.of.get("axis", "")) if series.kind == "matrix" else text.axes_text(tuple(series.of))
-    place = text.at_text(series.at, without=("class",))
+    place = text.at_text(series.at, without=("class", "axis"))
     return text.heading(name) + (f" by {text.label(axis)}" if axis else "") + (f", {place}" if place else "")
 
 
@@ -361,6 +386,7 @@ def _environment() -> Environment:
         "at": lambda at: text.at_text(at, without=("against",)),
         "bounds": words.bounds,
         "percent": text.percent,
+        "value": text.value_text,
         "counts": text.counts_text,
         "people": text.people_text,
         "heading": text.heading,

@@ -16,13 +16,11 @@ from audit_toolkit.evidence.quantities import Quantity
 from audit_toolkit.evidence.record import Record
 from audit_toolkit.evidence.series import Series
 from audit_toolkit.evidence.verdict import WORST_FIRST, Verdict
-from audit_toolkit.report.text import NONE, counts_text, describe
+from audit_toolkit.report.text import NONE, counts_text, describe, label, split_place
 
 Place = tuple[tuple[str, At], ...]
 _PER_ROW = ("against", "errors", "errors_against")
 """Keys of ``at`` that differ from row to row of one table and therefore stand in a column, not in a heading."""
-_PER_MEASURE = ("alpha",)
-"""Keys of ``at`` that name a variant of a summary measure and therefore stand beside its name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,8 +102,8 @@ class Table:
         return sum(e.value is None for block in self.blocks for e in block.estimates)
 
 
-def _place(at: dict[str, At], without: tuple[str, ...] = _PER_ROW) -> Place:
-    return tuple((k, v) for k, v in at.items() if k not in without)
+def _place(at: dict[str, At]) -> Place:
+    return tuple(sorted((k, v) for k, v in at.items() if k not in _PER_ROW))
 
 
 def blocks(estimates: Iterable[Estimate]) -> tuple[Block, ...]:
@@ -120,23 +118,25 @@ def blocks(estimates: Iterable[Estimate]) -> tuple[Block, ...]:
 
 
 def tables(estimates: Iterable[Estimate]) -> tuple[Table, ...]:
-    """Every estimate in exactly one table: one a quantity that is measured per group, one for all summary measures."""
+    """Every estimate in exactly one table: one a quantity that is measured per group, one for the summary measures of an axis."""
     everything = tuple(estimates)
     grouped = {e.quantity for e in everything if e.of}
     found: dict[str, list[Block]] = {}
     for block in blocks(e for e in everything if e.quantity in grouped):
         found.setdefault(block.quantity, []).append(block)
     out = [Table(describe(quantity).name, tuple(members)) for quantity, members in found.items()]
-    summaries: dict[Place, list[Estimate]] = {}
+    summaries: dict[str, dict[Place, list[Estimate]]] = {}
     for e in everything:
         if e.quantity not in grouped:
-            summaries.setdefault(_place(e.at, _PER_MEASURE), []).append(e)
-    if summaries:
-        bodies = (
+            place = tuple(split_place(e.at)[0].items())
+            summaries.setdefault(str(e.at.get("axis", "")), {}).setdefault(place, []).append(e)
+    for axis, places in summaries.items():
+        bodies = tuple(
             Block("", (), dict(place), tuple(sorted(members, key=_first_seen(members))))
-            for place, members in summaries.items()
+            for place, members in places.items()
         )
-        out.append(Table("summary measures and tests", tuple(bodies), measures=True))
+        name = "summary measures and tests" if axis else "further estimates of everybody"
+        out.append(Table(f"{name}, {label(axis)}" if axis else name, bodies, measures=True))
     return tuple(out)
 
 
@@ -166,6 +166,27 @@ def panels(estimates: Iterable[Estimate]) -> dict[str, tuple[Block, ...]]:
     return {quantity: tuple(members) for quantity, members in drawn.items()}
 
 
+def without_repeats(panels: dict[str, tuple[Block, ...]]) -> dict[str, tuple[Block, ...]]:
+    """The panels without those whose every value stands already in an earlier one of the same groups and place.
+
+    So a rate that counts failures is not drawn a second time where there were none.
+    """
+    seen: set[object] = set()
+    kept: dict[str, list[Block]] = {}
+    for quantity, members in panels.items():
+        for block in members:
+            values = (
+                (tuple(e.of.items()), None if e.value is None else f"{e.value:.12g}")
+                for e in block.estimates
+                if e.of
+            )
+            key = (_place(block.at), tuple(values))
+            if key not in seen:
+                seen.add(key)
+                kept.setdefault(quantity, []).append(block)
+    return {quantity: tuple(members) for quantity, members in kept.items()}
+
+
 def together(
     series: Iterable[Series], kind: str, *, apart: tuple[str, ...] = ()
 ) -> tuple[tuple[Series, ...], ...]:
@@ -176,7 +197,7 @@ def together(
     found: dict[tuple[str, Place, tuple[str, ...]], list[Series]] = {}
     for s in series:
         if s.kind == kind:
-            place = tuple((k, v) for k, v in s.at.items() if k not in apart)
+            place = tuple(sorted((k, v) for k, v in s.at.items() if k not in apart))
             found.setdefault((s.quantity, place, tuple(s.of)), []).append(s)
     return tuple(tuple(members) for members in found.values())
 

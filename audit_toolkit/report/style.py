@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 WIDTH = 380.0
 FONT = 10.5
+ROW, TOP, AXIS = 37.0, 8.0, 40.0  # a group's row, the air above the first, the room for the axis below
 INK, MUTED, RULE, ACCENT, BAD = "#1c2127", "#585f68", "#d6d3cb", "#1d4a7d", "#9b2118"
 SERIES = ("#1f5a96", "#b4491a", "#2b7a57", "#74489c", "#85690a", "#ad2f68", "#2e7f9e", "#4b4f55")
 DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1.5, 1.5)), (0, (7, 2, 1.5, 2)))

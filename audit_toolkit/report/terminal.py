@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from audit_toolkit.evidence import words
 from audit_toolkit.evidence.estimate import Estimate
-from audit_toolkit.evidence.record import Record
+from audit_toolkit.evidence.record import Record, read_record
 from audit_toolkit.evidence.verdict import Verdict
 from audit_toolkit.report import rows, text
 
@@ -25,7 +25,7 @@ _STYLES: dict[Verdict | None, str] = {
     "not_applicable": "dim",
     None: "bold",
 }
-_MOST_TABLES = 6
+_MOST_TABLES = 8
 
 
 def render_text(record: Record, *, width: int = 80, color: bool = False) -> str:
@@ -35,6 +35,9 @@ def render_text(record: Record, *, width: int = 80, color: bool = False) -> str:
     """
     from rich.console import Console
 
+    record = read_record(
+        record.to_bytes()
+    )  # a view of record.json, whatever order its mappings were built in
     out = io.StringIO()
     console = Console(
         file=out,
@@ -101,17 +104,18 @@ def _findings(console: Console, record: Record) -> None:
 
 
 def _rates(console: Console, record: Record) -> None:
-    """A table for each quantity per group at its first threshold; beyond a handful the report is the better place."""
+    """A table for each rate per group at its first threshold; beyond a handful the report is the better place."""
     from rich.table import Table
     from rich.text import Text
 
-    panels = rows.panels(record.estimates).values()
-    shown = [block for members in panels for block in members if block.at == members[0].at][:_MOST_TABLES]
+    panels = list(rows.panels(record.estimates).values())
+    rates = [members for members in panels if text.describe(members[0].quantity).unit == "rate"]
+    shown = [block for members in rates for block in members if block.at == members[0].at][:_MOST_TABLES]
     for block in shown:
         place = text.at_text(block.at)
         name = text.heading(text.describe(block.quantity).name)
         _title(console, f"{name} by {text.axes_text(block.axes)}" + (f", {place}" if place else ""))
-        counted = any(e.denominator is not None for e in block.estimates)
+        counted = any(text.counts_text(e) != text.NONE for e in block.estimates)
         table = Table(box=None, padding=(0, 2, 0, 0), show_edge=False, pad_edge=False, header_style="dim")
         table.add_column("group", overflow="fold", ratio=1, min_width=12)
         table.add_column("value", justify="right", no_wrap=True)

@@ -60,9 +60,23 @@ def place(value: At) -> str:
     return text if len(text) <= 9 else f"{value:.7g}"
 
 
+_ORDER = ("threshold", "policy", "rate", "axis", "class", "scope", "groups")
+"""Keys of ``at`` that say where a number was taken, in the order people read them; other keys name a variant of it."""
+
+
+def _reading_order(key: str) -> tuple[int, str]:
+    return (_ORDER.index(key) if key in _ORDER else len(_ORDER), key)
+
+
+def split_place(at: Mapping[str, At]) -> tuple[dict[str, At], dict[str, At]]:
+    """What says where a number was taken, and what names a variant of it (alpha, ddof, epsilon); each in reading order."""
+    keys = sorted(at, key=_reading_order)
+    return {k: at[k] for k in keys if k in _ORDER}, {k: at[k] for k in keys if k not in _ORDER}
+
+
 def at_text(at: Mapping[str, At], *, without: tuple[str, ...] = ()) -> str:
     """Where an estimate was taken: ``threshold 0.62 (overall FMR at most 1e-4), alpha 0.5``; empty if nowhere."""
-    shown = {k: v for k, v in at.items() if k not in without}
+    shown = {k: at[k] for k in sorted(at, key=_reading_order) if k not in without}
     policy = shown.pop("policy", None) if "threshold" in shown else None
     parts = [f"{label(k).replace('_', ' ')} {place(v)}" for k, v in shown.items()]
     if policy is not None:
@@ -91,6 +105,12 @@ def ratio_text(numerator: int | None, denominator: int | None) -> str:
     if numerator is None and denominator is None:
         return NONE
     return f"{number(numerator)} / {number(denominator)}"
+
+
+def value_text(estimate: Estimate) -> str:
+    """An estimate's value; a score is written out, because a threshold must be told from its neighbours."""
+    value = estimate.value
+    return number(value) if value is None or describe(estimate.quantity).unit != "score" else place(value)
 
 
 def is_withheld(estimate: Estimate) -> bool:
@@ -154,12 +174,13 @@ def short_name(quantity: str) -> str:
 
 
 def measure_text(estimate: Estimate) -> str:
-    """A summary measure's name; of a measure with a weight, the short name and the weight: ``GARBE, alpha 0.5``."""
+    """A summary measure's name and its variant; of a measure with a weight the short name: ``GARBE, alpha 0.5``."""
     name = describe(estimate.quantity).name
-    if "alpha" not in estimate.at:
-        return name
-    brief = short_name(estimate.quantity)
-    return f"{name.partition(' (')[0] if brief == name else brief}, alpha {place(estimate.at['alpha'])}"
+    variant = at_text(split_place(estimate.at)[1])
+    if "alpha" in estimate.at:
+        brief = short_name(estimate.quantity)
+        name = name.partition(" (")[0] if brief == name else brief
+    return f"{name}, {variant}" if variant else name
 
 
 def heading(text: str) -> str:

@@ -60,9 +60,7 @@ class Matrix:
                 wanted = min(size, self.cells - start)
                 block = np.fromfile(stream, self.dtype, wanted)
                 if len(block) != wanted:
-                    raise InputError(
-                        "The matrix is cut short.", where=self.path.name, mend="Ask for the file again."
-                    )
+                    raise InputError("The matrix is cut short.", where=self.path.name, mend="Ask for the file again.")
                 yield start, block
 
 
@@ -162,9 +160,7 @@ def _side(
     side: str, entries: Sequence[Presentation], attributes: Sequence[str]
 ) -> dict[str, tuple[NDArray[np.int32], pa.Array]]:
     """Per canonical column of one side: code of each presentation (-1 = none) and the values the codes stand for."""
-    values: dict[str, list[str | None]] = {
-        f"{side}.{n}": [p.labels.get(n) for p in entries] for n in attributes
-    }
+    values: dict[str, list[str | None]] = {f"{side}.{n}": [p.labels.get(n) for p in entries] for n in attributes}
     values[f"{side}_subject"] = [p.subject for p in entries]
     values[f"{side}_sample"] = [p.sample for p in entries]
     coded = {}

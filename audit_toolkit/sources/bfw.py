@@ -39,9 +39,7 @@ def read_bfw(path: str | Path, *, score: str | None = None) -> ScoreSource:
     if score is None and len(candidates) == 1:
         score = candidates[0]
     if score not in candidates:
-        what = (
-            "Which model's scores are meant is not said" if score is None else "There is no such score column"
-        )
+        what = "Which model's scores are meant is not said" if score is None else "There is no such score column"
         raise InputError(
             f"{what}; the table has {', '.join(candidates)[:500] or 'none'}.",
             where=f"{path.name}, line 1",

@@ -118,9 +118,7 @@ def read_bob_csv(
     read_header(opener, path.name, tuple(needed))
     fields += pairs_of(mapped)
     layout = Layout(names, tuple(fields), delimiter, header=1, quoted=True)
-    fields += [
-        (f"covariate.{n}", c, _covariate_kind(opener, path.name, layout, c)) for n, c in covariates.items()
-    ]
+    fields += [(f"covariate.{n}", c, _covariate_kind(opener, path.name, layout, c)) for n, c in covariates.items()]
     layout = Layout(names, tuple(fields), delimiter, header=1, quoted=True)
     return _source(path, opener, "bob CSV", layout, nan_is_failure)
 

@@ -130,6 +130,22 @@ def code(
     return table[index]
 
 
+def transactions(array: pa.Array, book: dict[str, int], where: str) -> NDArray[Any]:
+    """Transactions as codes >= 0, -1 where missing: integers as they are (there may be millions), text by its book."""
+    if not pa.types.is_integer(array.type):
+        return code(array, book, where)
+    if array.type == pa.uint64():
+        array = array.cast(pa.int64(), safe=False)
+    absent = array.is_null().to_numpy(zero_copy_only=False) if array.null_count else None
+    values: NDArray[np.int64] = pc.fill_null(array, 0).to_numpy(zero_copy_only=False).astype(np.int64)
+    if len(values) and (values.max() >= 2**62 or values.min() < -(2**62)):
+        raise InputError("A transaction's number is beyond 2^62.", where=where, mend="Store transactions as text.")
+    values = np.where(values < 0, -2 * values - 1, 2 * values)  # every integer to one that is not negative
+    if absent is not None:
+        values[absent] = -1
+    return values
+
+
 def scores(array: pa.Array, dtype: np.dtype[Any], where: str, first_row: int) -> tuple[NDArray[Any], NDArray[np.bool_]]:
     """Scores in the survey's dtype, and where they are null (empty array: nowhere)."""
     if not is_number(array.type) and not pa.types.is_null(array.type):

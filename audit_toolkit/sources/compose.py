@@ -33,9 +33,7 @@ def with_labels(source: ScoreSource, reference: Mapping[str, str], probe: Mappin
     def batches(rows: int) -> Iterator[pa.RecordBatch]:
         for batch in source.open(rows):
             codes = pa.array(np.zeros(batch.num_rows, np.int32))
-            fixed = [
-                pa.DictionaryArray.from_arrays(codes, pa.array([v], pa.string())) for v in labels.values()
-            ]
+            fixed = [pa.DictionaryArray.from_arrays(codes, pa.array([v], pa.string())) for v in labels.values()]
             yield pa.RecordBatch.from_arrays([*batch.columns, *fixed], names=list(columns))
 
     return replace(source, columns=columns, open=batches)
@@ -117,7 +115,5 @@ def _differing_scores(sources: Sequence[ScoreSource]) -> bool:
     for name, found in types.items():
         numbers = {pa.types.is_integer(t) or pa.types.is_floating(t) for t in found}
         if len(numbers) > 1 and name.startswith(("covariate.", "score")):
-            raise UsageError(
-                f"{name} is a number in one source and text in another.", mend="Make them alike."
-            )
+            raise UsageError(f"{name} is a number in one source and text in another.", mend="Make them alike.")
     return len(types.get("score", ())) > 1

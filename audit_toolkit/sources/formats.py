@@ -74,9 +74,7 @@ def open_scores(
         )
     lacking = [o for o in allowed if takes[o].default is inspect.Parameter.empty and o not in options]
     if lacking:
-        raise UsageError(
-            f"The format {name} also needs {', '.join(lacking)}.", mend="Name the file that holds it."
-        )
+        raise UsageError(f"The format {name} also needs {', '.join(lacking)}.", mend="Name the file that holds it.")
     if "columns" in takes:
         return reader(path, columns=given, **options)
     return reader(path, **_from_map(name, given, options), **options)

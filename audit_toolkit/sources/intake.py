@@ -7,6 +7,7 @@ the whole file shows (a subject with two labels, duplicates, transactions) is de
 
 from __future__ import annotations
 
+import functools
 from collections import Counter
 from collections.abc import Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -192,7 +193,7 @@ def _take_batch(intake: Intake, batch: pa.RecordBatch, name: str, options: Surve
         ref_sample = coding.code(column("reference_sample"), intake.samples, where("reference_sample"), memo=memo)
         probe_sample = coding.code(column("probe_sample"), intake.samples, where("probe_sample"), memo=memo)
     if intake.has_transactions:
-        transaction = coding.code(column("transaction"), intake.transactions, where("transaction"))
+        transaction = coding.transactions(column("transaction"), intake.transactions, where("transaction"))
     flag = np.zeros(0, np.int8)
     if "mated" in batch.schema.names:
         flag = coding.flags(column("mated"), where("mated"), row)
@@ -246,13 +247,11 @@ def _shelve(intake: Intake, spill: Spill) -> None:
 
 def _labels(intake: Intake, batch: pa.RecordBatch, name: str, options: SurveyOptions) -> list[tuple[Ints, Ints]]:
     unlabelled = {word.strip().lower() for word in options.unlabelled}
-
-    def clean(text: str) -> str | None:
-        text = text.strip()
-        return None if text.lower() in unlabelled else text
-
     sides = []
     for k, attribute in enumerate(intake.attributes):
+        # a declared label is a label, even where its word usually means that there is none
+        declared = set(dict(options.labels).get(attribute, ()))
+        clean = functools.partial(_clean, unlabelled=unlabelled, declared=declared)
         pair = []
         for side in ("reference", "probe"):
             which = f"{side}.{attribute}"
@@ -260,6 +259,11 @@ def _labels(intake: Intake, batch: pa.RecordBatch, name: str, options: SurveyOpt
             pair.append(coding.code(array, intake.label_books[k], f"{name}, column {which}", clean, intake.memo))
         sides.append((pair[0], pair[1]))
     return sides
+
+
+def _clean(text: str, *, unlabelled: set[str], declared: set[str]) -> str | None:
+    text = text.strip()
+    return None if text.lower() in unlabelled and text not in declared else text
 
 
 def _judge_labels(

@@ -94,9 +94,7 @@ def read_lfw(
                 mend="Give the scores of exactly this list, in its order.",
             )
 
-    source = ScoreSource(
-        f"{pairs.name}, {scores.name}", "LFW pairs and scores", _COLUMNS, batches, (pairs, scores)
-    )
+    source = ScoreSource(f"{pairs.name}, {scores.name}", "LFW pairs and scores", _COLUMNS, batches, (pairs, scores))
     return with_labels(source, reference_label or {}, probe_label or {})
 
 

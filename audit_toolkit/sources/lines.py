@@ -286,9 +286,7 @@ def find_fault(open_bytes: OpenBytes, where: str, layout: Layout) -> AuditError:
                     return InputError(fault[0], where=f"{where}, line {number}", mend=fault[1])
     except AuditError as error:
         return error
-    return InputError(
-        "The file cannot be parsed as lines of this format.", where=where, mend="Check the format."
-    )
+    return InputError("The file cannot be parsed as lines of this format.", where=where, mend="Check the format.")
 
 
 def _line_fault(text: str, layout: Layout, checks: Sequence[tuple[int, str, Kind]]) -> tuple[str, str] | None:

@@ -140,9 +140,7 @@ def _read_head(opener: OpenBytes, where: str) -> _Head:
     _, second = next(lines, (0, ""))
     lines.close()
     if not first or not second:
-        raise InputError(
-            "The matrix has no row below its header.", where=where, mend="Ask for the file again."
-        )
+        raise InputError("The matrix has no row below its header.", where=where, mend="Ask for the file again.")
     delimiter = max(_FIRST_FIELD, key=second.count)
     try:
         ids = split_line(first, delimiter, True)

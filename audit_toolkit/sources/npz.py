@@ -83,9 +83,7 @@ def read_npz(path: str | Path, columns: ColumnMap | None = None) -> ScoreSource:
 
 
 def _broken(where: str) -> InputError:
-    return InputError(
-        "The file is no .npz archive, or it is damaged.", where=where, mend="Save it with numpy.savez."
-    )
+    return InputError("The file is no .npz archive, or it is damaged.", where=where, mend="Save it with numpy.savez.")
 
 
 def _choose(members: dict[str, str], columns: ColumnMap, where: str) -> dict[str, str]:
@@ -153,22 +151,16 @@ def _to_arrow(column: _Column, values: NDArray[Any], where: str, start: int) -> 
         try:
             return pa.array(values).cast(pa.string())
         except pa.ArrowInvalid:
-            raise InputError(
-                f"The array {column.column} holds bytes that are not UTF-8 text.", where=where
-            ) from None
+            raise InputError(f"The array {column.column} holds bytes that are not UTF-8 text.", where=where) from None
     if kind == "U":
         try:
             return pa.array(values, pa.string())
         except (ValueError, UnicodeError):
-            raise InputError(
-                f"The array {column.column} holds text that is not Unicode.", where=where
-            ) from None
+            raise InputError(f"The array {column.column} holds text that is not Unicode.", where=where) from None
     if column.column == "mated" and kind != "b":
         wrong = np.flatnonzero((values != 0) & (values != 1))
         if len(wrong):
-            raise InputError(
-                "An entry of mated is neither 1 nor 0.", where=f"{where}, row {start + int(wrong[0]) + 1}"
-            )
+            raise InputError("An entry of mated is neither 1 nor 0.", where=f"{where}, row {start + int(wrong[0]) + 1}")
         return pa.array(values.astype(np.bool_))
     if kind == "f":
         return pa.array(values.astype(np.float32 if values.dtype.itemsize <= 4 else np.float64))

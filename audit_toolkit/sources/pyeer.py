@@ -66,18 +66,14 @@ def read_pyeer(
         )
     with_ids = layouts[0] is _WITH_IDS
     if with_ids and independent:
-        raise UsageError(
-            "These files name their subjects, so their lines are not independent.", mend="Leave it out."
-        )
+        raise UsageError("These files name their subjects, so their lines are not independent.", mend="Leave it out.")
     if not with_ids and not independent:
         raise InputError(
             "The lines hold scores without subjects, and without subjects no interval can be made.",
             where=paths[0].name,
             mend="Write id1 id2 score a line, or state independent=True if no person stands in two lines.",
         )
-    labels = "|".join(
-        f"{k}={v}" for m in (reference_label, probe_label) for k, v in sorted((m or {}).items())
-    )
+    labels = "|".join(f"{k}={v}" for m in (reference_label, probe_label) for k, v in sorted((m or {}).items()))
 
     def batches(rows: int) -> Iterator[pa.RecordBatch]:
         for path, mated in zip(paths, (True, False), strict=True):
@@ -87,16 +83,12 @@ def read_pyeer(
                 if with_ids:
                     sides = [batch.column("reference_subject"), batch.column("probe_subject")]
                 else:
-                    sides = _own_subjects(
-                        f"{path.name}|{labels}|{'mated' if mated else 'non-mated'}", done, n, mated
-                    )
+                    sides = _own_subjects(f"{path.name}|{labels}|{'mated' if mated else 'non-mated'}", done, n, mated)
                 done += n
                 flags = pa.array(np.full(n, mated))
                 yield pa.RecordBatch.from_arrays([*sides, flags, batch.column("score")], names=list(_COLUMNS))
 
-    kind = "pyeer pair of files" + (
-        "" if with_ids else ", assumed: every line is of people who stand in no other line"
-    )
+    kind = "pyeer pair of files" + ("" if with_ids else ", assumed: every line is of people who stand in no other line")
     name = f"{paths[0].name}, {paths[1].name}"
     source = ScoreSource(name, kind, _COLUMNS, batches, paths)
     return with_labels(source, reference_label or {}, probe_label or {})

@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from audit_toolkit.core import codes
+from audit_toolkit.core import codes, same
 from audit_toolkit.sources.intake import Intake
 from audit_toolkit.sources.spill import Arrays, Spill, join
 
@@ -89,7 +89,7 @@ def deal(rows: Arrays, part: NDArray[np.int32], parts: int, spill: Spill) -> Dea
     """Put a chunk's rows in order of their parts and store it."""
     if parts == 1:
         return Dealt(spill.add(rows), np.array([0, len(part)], np.int64))
-    order, start = codes.order_by_part(part, parts)
+    order, start = same.order_by_part(part, parts)
     return Dealt(spill.add({name: values[order] for name, values in rows.items()}), start)
 
 
@@ -230,17 +230,17 @@ def _parts(rows: Arrays, parts: int) -> NDArray[np.int32]:
         return out
     if "ref_sample" in rows:
         transaction = rows.get("transaction", np.zeros(0, np.int32))
-        codes.parts_of_samples(
+        same.parts_of_samples(
             rows["ref"], rows["probe"], rows["ref_sample"], rows["probe_sample"], transaction, parts, out
         )
     else:
-        codes.parts_of_rows(rows["ref"], rows["probe"], _bits(rows["score"]), parts, out)
+        same.parts_of_rows(rows["ref"], rows["probe"], _bits(rows["score"]), parts, out)
     return out
 
 
 def _judge_part(rows: Arrays, found: Counter[str]) -> Arrays:
     if "ref_sample" not in rows:
-        identical, mirrored = codes.count_identical(rows["ref"], rows["probe"], _bits(rows["score"]))
+        identical, mirrored = same.count_identical(rows["ref"], rows["probe"], _bits(rows["score"]))
         found["identical"] += identical
         found["mirrored unjudged"] += mirrored
         return rows
@@ -249,7 +249,7 @@ def _judge_part(rows: Arrays, found: Counter[str]) -> Arrays:
     for name in extra:
         codes.mix_into(tie, rows[name].astype(np.int64))
     keep = np.empty(len(rows["ref"]), np.uint8)
-    exact, mirrored, differing, conflicting = codes.find_duplicates(
+    exact, mirrored, differing, conflicting = same.find_duplicates(
         rows["ref"],
         rows["probe"],
         rows["ref_sample"],
@@ -293,7 +293,7 @@ def _deal_transactions(rows: Arrays, parts: int, spill: Spill) -> Dealt | None:
     if len(there) < len(rows["ref"]):
         rows = {name: values[there] for name, values in rows.items()}
     part = np.zeros(len(there), np.int32)
-    codes.parts_of_keys(rows["transaction"], parts, part)
+    same.parts_of_keys(rows["transaction"], parts, part)
     return deal(rows, part, parts, spill)
 
 
@@ -302,7 +302,7 @@ def _settle_transactions(settled: Settled, dealt: list[Dealt], blocks: int, fine
         kept, mixed, rows_of_mixed = [], 0, 0
         for rows in gather(dealt, block * fine, (block + 1) * fine, spill):
             score = rows["score"].copy()
-            which, count, attempts = codes.best_of_transactions(rows["transaction"], rows["ref"], rows["probe"], score)
+            which, count, attempts = same.best_of_transactions(rows["transaction"], rows["ref"], rows["probe"], score)
             mixed, rows_of_mixed = mixed + count, rows_of_mixed + attempts
             if len(which):
                 kept.append(

@@ -43,17 +43,13 @@ def read_sigset(path: str | Path) -> tuple[Presentation, ...]:
         if tag == "presentation" and inside == ("biometric-signature-set", "biometric-signature"):
             if not given.get("file-name"):
                 raise fail("A presentation has no file-name.", "Write the file name of every image.")
-            labels = {
-                k: v for k, v in given.items() if k not in TECHNICAL and not k.startswith(("xmlns", "xsi:"))
-            }
+            labels = {k: v for k, v in given.items() if k not in TECHNICAL and not k.startswith(("xmlns", "xsi:"))}
             found.append(Presentation(stack[-1][1], given["file-name"], labels))
         elif len(stack) == 1 and tag == "biometric-signature" and not given.get("name"):
             raise fail("A biometric-signature has no name.", "Name the subject of every signature.")
         elif (len(stack), tag) not in {(0, "biometric-signature-set"), (1, "biometric-signature")}:
             # An element that is passed over would shift every later row of the matrix.
-            raise fail(
-                "There is an element that is no signature or presentation.", "Keep to the plain layout."
-            )
+            raise fail("There is an element that is no signature or presentation.", "Keep to the plain layout.")
         stack.append((tag, given.get("name", "")))
 
     def refuse(*_: object) -> None:
@@ -68,9 +64,7 @@ def read_sigset(path: str | Path) -> tuple[Presentation, ...]:
         with path.open("rb") as stream:
             parser.ParseFile(stream)
     except expat.ExpatError as error:
-        raise fail(
-            f"The XML is broken ({expat.ErrorString(error.code)}).", "Ask for the file again."
-        ) from None
+        raise fail(f"The XML is broken ({expat.ErrorString(error.code)}).", "Ask for the file again.") from None
     except (LookupError, ValueError):
         raise fail("The XML declares an encoding that is not read.", "Save the file as UTF-8.") from None
     return tuple(found)

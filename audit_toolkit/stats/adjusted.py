@@ -136,7 +136,11 @@ def fit_logistic(errors: Floats, totals: Floats, design: Floats) -> tuple[Floats
         if not np.isfinite(step).all():
             return None
         if float(np.abs(step).max()) < 1e-10:
-            return (beta, p, np.asarray(np.linalg.inv(information), dtype=np.float64)) if float(np.abs(beta).max()) < 50.0 else None
+            return (
+                (beta, p, np.asarray(np.linalg.inv(information), dtype=np.float64))
+                if float(np.abs(beta).max()) < 50.0
+                else None
+            )
         scale = 1.0
         while scale > 1e-8:
             tried = likelihood(beta + scale * step)

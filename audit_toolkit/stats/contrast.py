@@ -19,32 +19,33 @@ from audit_toolkit.stats.dependence import (
     align,
     binomial_variance,
     covariance,
+    degrees_of_freedom,
     jackknife_variance,
     no_interval,
-    satterthwaite,
 )
 from audit_toolkit.stats.intervals import DEFAULT, interval, open_interval
 from audit_toolkit.stats.proportion import check_level, t_quantile
 
 
 def log_ratio(a: RateSample, b: RateSample) -> tuple[float, float, float] | None:
-    """ln(p_a / p_b), its standard error and its degrees of freedom; ``None`` where a count is 0 or no interval exists.
+    """The logarithm of p_a / p_b, its standard error, its degrees of freedom; ``None`` where a count is 0 or no interval exists.
 
-    Influence delta_a / p_a - delta_b / p_b over all subjects of either; degrees of freedom by Satterthwaite from the same
-    vector. Where a rate's jackknife variance lies under the binomial one, the difference is added.
+    Influence delta_a / p_a - delta_b / p_b over all subjects of either; degrees of freedom are those of the rate that rests
+    on fewer people. (Pooling them after Welch covered .93 where a few people make most of the errors; this covers .95 to
+    .98.) Where a rate's jackknife variance lies under the binomial one, the difference is added.
     """
     if a.degenerate or b.degenerate or no_interval(a) or no_interval(b):
         return None
     p_a, p_b = a.errors / a.comparisons, b.errors / b.comparisons
-    pull_a, pull_b, strata = align(a, b)
+    pull_a, pull_b = align(a, b)
     influence: NDArray[np.float64] = pull_a / p_a - pull_b / p_b
     lacking = sum(max(0.0, binomial_variance(s) - jackknife_variance(s)) / p**2 for s, p in ((a, p_a), (b, p_b)))
-    variance = float(np.square(influence).sum()) + lacking
-    return math.log(p_a / p_b), math.sqrt(variance), satterthwaite(influence, strata)
+    error = math.sqrt(float(np.square(influence).sum()) + lacking)
+    return math.log(p_a / p_b), error, min(degrees_of_freedom(a), degrees_of_freedom(b))
 
 
 def ratio_interval(a: RateSample, b: RateSample, level: float) -> Interval:
-    """How many times p_b goes into p_a, with an interval: log scale, joint jackknife, Satterthwaite's t quantile.
+    """How many times p_b goes into p_a, with an interval: log scale, joint jackknife, see `log_ratio`.
 
     Where a rate has no errors (or nothing but errors) the interval is put together from both rates' own intervals at
     level (1 + level) / 2 each, so that each end still errs with probability at most (1 - level) / 2: with errors in a only

@@ -202,18 +202,16 @@ def with_deff(sample: RateSample, deff: float | None) -> RateSample:
     return replace(sample, deff=deff)
 
 
-def align(a: RateSample, b: RateSample) -> tuple[NDArray[np.float64], NDArray[np.float64], int]:
-    """The centred influences of two rates over all subjects of either, and the number of strata among them.
+def align(a: RateSample, b: RateSample) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The centred influences of two rates over all subjects of either.
 
     A subject who stands in only one rate pulls the other by 0.
     """
     people, where = np.unique(np.concatenate([a.subject, b.subject]), return_inverse=True)
     in_a, in_b = where[: len(a.subject)], where[len(a.subject) :]
     pull = np.zeros((2, len(people)))
-    side = np.full((2, len(people)), -1, dtype=np.int64)
     pull[0, in_a], pull[1, in_b] = centred(a), centred(b)
-    side[0, in_a], side[1, in_b] = a.stratum, b.stratum
-    return pull[0], pull[1], int(np.unique(side, axis=1).shape[1])
+    return pull[0], pull[1]
 
 
 def covariance(a: RateSample, b: RateSample) -> float:

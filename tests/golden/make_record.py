@@ -83,14 +83,9 @@ def _rates() -> list[Estimate]:
     for k, (_, threshold, policy) in enumerate(THRESHOLDS):
         at: dict = {"threshold": threshold, "policy": policy}
         out.append(_rate("fmr", {}, at, 207 >> (2 * k), 121_452, 413))
-        out += [
-            _rate("fmr", _of(g), at, None if e is None else e >> (2 * k), n, s)
-            for g, (e, n, s) in _FMR.items()
-        ]
+        out += [_rate("fmr", _of(g), at, None if e is None else e >> (2 * k), n, s) for g, (e, n, s) in _FMR.items()]
         out.append(_rate("fnmr", {}, at, 67 << k, 2_065, 413))
-        out += [
-            _rate("fnmr", _of(g), at, None if e is None else e << k, n, s) for g, (e, n, s) in _FNMR.items()
-        ]
+        out += [_rate("fnmr", _of(g), at, None if e is None else e << k, n, s) for g, (e, n, s) in _FNMR.items()]
     for gender, failed, n in (("female", 3, 215), ("male", 0, 201)):
         out.append(_rate("fta", {"gender": gender}, {}, failed, n, n))
     return out
@@ -165,9 +160,7 @@ def _spread() -> list[Estimate]:
                     quantity="max_min_ratio",
                     at=at,
                     value=2.52 * scale,
-                    interval=Interval(
-                        low=1.0, high=4.1, level=0.95, method="projection of simultaneous intervals"
-                    ),
+                    interval=Interval(low=1.0, high=4.1, level=0.95, method="projection of simultaneous intervals"),
                     chance=Chance(
                         expected=1.31,
                         high=1.88,
@@ -197,15 +190,11 @@ def _spread() -> list[Estimate]:
                 quantity="fairness_discrepancy_rate",
                 at=at,
                 value=0.97 + alpha / 50,
-                interval=Interval(
-                    low=0.94, high=0.995, level=0.95, method="projection of simultaneous intervals"
-                ),
+                interval=Interval(low=0.94, high=0.995, level=0.95, method="projection of simultaneous intervals"),
             )
         )
         out.append(
-            Estimate(
-                quantity="inequity_rate", at=at, undefined="a group shows no error: the smallest rate is 0"
-            )
+            Estimate(quantity="inequity_rate", at=at, undefined="a group shows no error: the smallest rate is 0")
         )
         out.append(
             Estimate(
@@ -371,9 +360,7 @@ def _findings(ratios: list[Estimate], rates: list[Estimate]) -> tuple[Finding, .
             id="measured-gap",
             claim="At threshold 0.363 (vendor's value), FMR was 0.00243 for women and 0.000965 for men; in this sample the "
             "difference is larger than chance gives (p = 4.9e-4).",
-            estimates=tuple(
-                e for e in rates if e.of.get("gender") and len(e.of) == 1 and e.quantity == "fmr"
-            )[:2],
+            estimates=tuple(e for e in rates if e.of.get("gender") and len(e.of) == 1 and e.quantity == "fmr")[:2],
             method=METHOD,
             limits=(plain,),
         ),

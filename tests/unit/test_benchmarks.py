@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[2]
 # Behind everything else: an installed audit_toolkit stays the one under test.
 sys.path.append(str(ROOT))
 
-from benchmarks import bootstrap_speed, data, disparity_speed, harness, machine, memory_flat  # noqa: E402
+from benchmarks import bootstrap_speed, data, disparity_speed, harness, machine, memory_flat, script, whole_audit  # noqa: E402
 
 ROWS, SUBJECTS = 6_000, 60
 
@@ -453,6 +453,54 @@ def test_sparse_bootstrap_equals_plain_numpy_on_any_threads(subjects: int, error
     if np.diff(given_errors.bounds).min() >= 8:
         ours = bootstrap_speed.ours(given_errors, 3, min(threads, 3))
         assert bootstrap_speed.agree(ours, bootstrap_speed.plain(given_errors, 3))
+
+
+def record_of(counts: dict[str, list[list[int]]], threshold: float) -> dict[str, object]:
+    estimates: list[dict[str, object]] = [{"quantity": "fmr", "of": {}, "at": {}, "numerator": 1, "denominator": 2}]
+    for name in ("fmr", "fnmr"):
+        for label, (errors, comparisons) in zip(data.GROUPS, counts[name], strict=True):
+            of, at = {"group": label}, {"threshold": threshold}
+            estimates.append({"quantity": name, "of": of, "at": at, "numerator": errors, "denominator": comparisons})
+    return {"estimates": estimates}
+
+
+def test_a_record_is_held_against_a_count_by_hand() -> None:
+    group = data.population(SUBJECTS).group.tolist()
+    (part,) = data.chunks(ROWS, SUBJECTS)
+    rows = list(zip(*(part[name].tolist() for name in ("ref", "probe", "mated", "score")), strict=True))
+    impostors = sorted((s for *_, mated, s in rows if not mated), reverse=True)
+    threshold = impostors[int(whole_audit.TARGET * len(impostors)) - 1]
+    counts = {"fmr": [[0, 0] for _ in range(8)], "fnmr": [[0, 0] for _ in range(8)]}
+    for ref, probe, mated, score in rows:
+        if mated or group[ref] == group[probe]:
+            cell = counts["fnmr" if mated else "fmr"][group[ref]]
+            cell[1] += 1
+            cell[0] += (score < threshold) if mated else (score >= threshold)
+    told = whole_audit.recorded(record_of(counts, threshold))
+    assert told == {"threshold": threshold, **counts}
+    assert whole_audit.holds(told, ROWS, SUBJECTS)
+    # One error too many, a threshold one score too high or too low, a group left out: each is noticed.
+    assert not whole_audit.holds({**told, "fnmr": [[n + 1, m] for n, m in told["fnmr"]]}, ROWS, SUBJECTS)
+    for place in (-2, 0):
+        wrong = impostors[int(whole_audit.TARGET * len(impostors)) + place]
+        plain = whole_audit.counted(ROWS, SUBJECTS, wrong)
+        other = {"threshold": wrong, "fmr": plain["fmr"], "fnmr": plain["fnmr"]}
+        assert not whole_audit.holds(other, ROWS, SUBJECTS)
+    record = record_of(counts, threshold)
+    record["estimates"] = list(record["estimates"])[:-1]  # type: ignore[call-overload]
+    assert whole_audit.recorded(record) is None
+
+
+def test_goals_are_judged_at_their_own_size_only() -> None:
+    options = script.parser("x", rows=disparity_speed.GOAL_ROWS)
+    for argv, name in (
+        ([], "r"),
+        (["--rows", "1_000"], "r_1000_20000"),
+        (["--subjects", "50"], "r_10000000_50"),
+        (["--toy"], "r_10000000_20000"),
+    ):
+        arguments = options.parse_args(argv)
+        assert script.named("r", arguments, arguments.rows, disparity_speed.GOAL_ROWS) == (name, argv == [])
 
 
 def test_memory_growth() -> None:

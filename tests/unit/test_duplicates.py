@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from audit_toolkit.core import codes
+from audit_toolkit.core import same
 from audit_toolkit.errors import InputError
 from audit_toolkit.sources.frames import open_frame
 from audit_toolkit.sources.survey import SurveyOptions, survey
@@ -148,7 +148,7 @@ def test_kernel_agrees_with_plain_python(rows):
     score = np.array([r[5] for r in rows], np.float32)
     keep = np.empty(len(rows), np.uint8)
     i, j, a, b, t = columns
-    got = codes.find_duplicates(i, j, a, b, t, score, np.zeros(0, np.uint64), keep)
+    got = same.find_duplicates(i, j, a, b, t, score, np.zeros(0, np.uint64), keep)
     want = brute(rows)
     assert got[3] == want[3]
     if not want[3]:
@@ -166,7 +166,7 @@ def test_identical_rows_agree_with_plain_python(rows):
         seen[r] += 1
     identical = sum(n - 1 for n in seen.values())
     mirrored = sum(min(n, seen.get((j, i, s), 0)) for (i, j, s), n in list(seen.items()) if i < j)
-    assert codes.count_identical(ref, probe, score.view(np.uint64)) == (identical, mirrored)
+    assert same.count_identical(ref, probe, score.view(np.uint64)) == (identical, mirrored)
 
 
 @settings(max_examples=50, deadline=None)
@@ -174,9 +174,9 @@ def test_identical_rows_agree_with_plain_python(rows):
 def test_parts_hold_every_row_once_and_equal_keys_together(keys, parts):
     keys = np.array(keys, np.int32)
     part = np.empty(len(keys), np.int32)
-    codes.parts_of_keys(keys, parts, part)
+    same.parts_of_keys(keys, parts, part)
     assert ((part >= 0) & (part < parts)).all()
-    order, start = codes.order_by_part(part, parts)
+    order, start = same.order_by_part(part, parts)
     assert sorted(order.tolist()) == list(range(len(keys)))
     assert start[-1] == len(keys)
     for p in range(parts):
@@ -189,8 +189,8 @@ def test_a_pair_falls_into_the_same_part_either_way_round():
     rng = np.random.default_rng(3)
     i, j, a, b = (rng.integers(0, 1000, 500).astype(np.int32) for _ in range(4))
     one, two = np.empty(500, np.int32), np.empty(500, np.int32)
-    codes.parts_of_samples(i, j, a, b, NONE, 13, one)
-    codes.parts_of_samples(j, i, b, a, NONE, 13, two)
+    same.parts_of_samples(i, j, a, b, NONE, 13, one)
+    same.parts_of_samples(j, i, b, a, NONE, 13, two)
     assert (one == two).all()
     assert set(one.tolist()) == set(range(13))
 
@@ -210,3 +210,13 @@ def test_many_rows_through_spilled_parts():
         found = run(rows, options)
         assert found.rows_used == unordered
         assert counted(found) == {"duplicate": len(rows) - ordered, "mirrored duplicate": ordered - unordered}
+
+
+@pytest.mark.parametrize("kind", [pa.int64(), pa.int16(), pa.string()])
+def test_transactions_may_be_numbers_of_any_sign(kind):
+    rows = [("a", str(k), "b", str(k), k / 10) for k in range(6)]
+    numbers = [-1, -1, 0, 1, 1, None]
+    column = pa.array(numbers, pa.int64()).cast(kind)
+    found = run(rows, SurveyOptions(chunk_rows=2), transaction=column)
+    assert content(found.transactions) == [(0, 1, 0, 0.1), (0, 1, 0, 0.2), (0, 1, 0, 0.4)]
+    assert counted(found) == {"rows without a transaction": 1}

@@ -85,9 +85,7 @@ def test_samples_name_their_subject_and_portrait(table: pa.Table, side: str, end
 def test_scores_are_cosines_and_only_a_failure_has_none(table: pa.Table) -> None:
     failure = table["failure"].to_pylist()
     assert set(failure) <= {None, "fte", "fta"}
-    np.testing.assert_array_equal(
-        np.array([word is not None for word in failure]), table["score"].is_null().to_numpy()
-    )
+    np.testing.assert_array_equal(np.array([word is not None for word in failure]), table["score"].is_null().to_numpy())
     scores = table["score"].drop_null().to_numpy()
     assert scores.dtype == np.float32
     assert np.isfinite(scores).all()
@@ -159,8 +157,6 @@ def test_groups_agree_with_the_source(table: pa.Table) -> None:
         return "18-24" if 18 <= int(age) <= 24 else "25-34" if 25 <= int(age) <= 34 else "35+"
 
     with info.open(newline="", encoding="utf-8") as file:
-        source = Counter(
-            (row["face_gender"], row["face_eth"], band(row["face_age"])) for row in csv.DictReader(file)
-        )
+        source = Counter((row["face_gender"], row["face_eth"], band(row["face_age"])) for row in csv.DictReader(file))
     # Joint counts: equal margins could hide labels swapped between people.
     assert Counter(people_of(table, "reference").values()) == source

@@ -65,9 +65,9 @@ def test_missing_integers_in_pandas_do_not_change_the_others():
 
 @pytest.mark.parametrize("library", [pd.DataFrame, pl.DataFrame, pa.table])
 def test_bad_frames(library):
-    with pytest.raises(InputError, match="scores: Missing column: score. Columns it has: reference_subject"):
+    with pytest.raises(InputError, match=r"scores: Missing column: score. Columns it has: reference_subject"):
         open_frame(library({k: v for k, v in DATA.items() if k != "score"}), name="scores")
-    with pytest.raises(InputError, match="frame, column score: .*text, not numbers; row 2 is the first") as caught:
+    with pytest.raises(InputError, match=r"frame, column score: .*text, not numbers; row 2 is the first") as caught:
         open_frame(library(DATA | {"score": ["0.5", "secret", "1", "2"]}))
     assert "secret" not in str(caught.value)
 
@@ -138,7 +138,7 @@ def test_a_subject_listed_twice():
 def test_bad_subject_tables(tmp_path):
     source = open_frame(pa.table(DATA))
     people = pa.table({"id": [1, None], "sex": ["f", "m"]})
-    with pytest.raises(InputError, match="subject table: Missing columns: who, age. Columns it has: id, sex"):
+    with pytest.raises(InputError, match=r"subject table: Missing columns: who, age. Columns it has: id, sex"):
         join_subjects(source, people, "who", {"age": "age"})
     with pytest.raises(InputError, match="Row 2 has no subject id"):
         join_subjects(source, people, "id", {"sex": "sex"})

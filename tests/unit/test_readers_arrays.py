@@ -58,9 +58,7 @@ def fails(match: str, call: Any, *args: Any, kind: type[AuditError] = InputError
 # ---- BEE
 
 
-def bee_bytes(
-    cells: NDArray[Any], order: str = "<", kind: str = "S2", t: str = "t.xml", q: str = "q.xml"
-) -> bytes:
+def bee_bytes(cells: NDArray[Any], order: str = "<", kind: str = "S2", t: str = "t.xml", q: str = "q.xml") -> bytes:
     mask = cells.dtype == np.uint8
     head = f"{kind}\n{t}\n{q}\nM{'B' if mask else 'F'} {cells.shape[0]} {cells.shape[1]} ".encode()
     body = cells.tobytes() if mask else cells.astype(order + "f4").tobytes()
@@ -72,9 +70,7 @@ def sigset(entries: list[tuple[str, str, dict[str, str]]], namespace: str = "") 
     for subject, file_name, labels in entries:
         more = "".join(f' {k}="{v}"' for k, v in labels.items())
         lines.append(f'<biometric-signature name="{subject}">')
-        lines.append(
-            f'<presentation name="x" modality="face" file-name="{file_name}"{more}/></biometric-signature>'
-        )
+        lines.append(f'<presentation name="x" modality="face" file-name="{file_name}"{more}/></biometric-signature>')
     return "\n".join([*lines, "</biometric-signature-set>\n"])
 
 
@@ -197,12 +193,8 @@ def test_bee_bad_mask(tmp_path: Path) -> None:
     st.randoms(use_true_random=False),
 )
 def test_bee_round_trip(rows: int, columns: int, order: str, batch: int, random: Any) -> None:
-    scores = np.array([random.uniform(-9, 9) for _ in range(rows * columns)], np.float32).reshape(
-        rows, columns
-    )
-    mask = np.array([random.choice([0, 0x7F, 0xFF]) for _ in range(rows * columns)], np.uint8).reshape(
-        rows, columns
-    )
+    scores = np.array([random.uniform(-9, 9) for _ in range(rows * columns)], np.float32).reshape(rows, columns)
+    mask = np.array([random.choice([0, 0x7F, 0xFF]) for _ in range(rows * columns)], np.uint8).reshape(rows, columns)
     targets = [(f"s{random.randrange(3)}", f"t{k}", {"g": random.choice("XY")}) for k in range(columns)]
     queries = [(f"s{random.randrange(3)}", f"q{k}", {"g": random.choice("XY")}) for k in range(rows)]
     with tempfile.TemporaryDirectory() as name:
@@ -282,9 +274,7 @@ def test_matrix_with_subjects(tmp_path: Path) -> None:
     path = write(tmp_path, "m.csv", MATRIX)
     subjects = {"r1": "ann", "r2": "bob", "p1": "ann", "p2": "cy"}
     expected = [("ann", "ann"), ("cy", "ann"), (None, "ann"), ("ann", "bob"), ("cy", "bob"), (None, "bob")]
-    listed = write(
-        tmp_path, "subjects.csv", "subject,sample\n" + "".join(f"{v},{k}\n" for k, v in subjects.items())
-    )
+    listed = write(tmp_path, "subjects.csv", "subject,sample\n" + "".join(f"{v},{k}\n" for k, v in subjects.items()))
     for how in (subjects, subjects.get, listed, str(listed)):
         source = read_matrix(path, subject_of=how, rows_are="probe")
         rows = read_twice(source)
@@ -297,8 +287,7 @@ def test_matrix_with_subjects(tmp_path: Path) -> None:
 def test_matrix_quoted_ids_with_a_delimiter(tmp_path: Path) -> None:
     path = write(tmp_path, "m.csv", ',"a, b",c\n"d ""e"", f",1,2\n')
     assert read_twice(read_matrix(path)) == [
-        {"reference_subject": 'd "e", f', "probe_subject": p, "score": s}
-        for p, s in (("a, b", 1.0), ("c", 2.0))
+        {"reference_subject": 'd "e", f', "probe_subject": p, "score": s} for p, s in (("a, b", 1.0), ("c", 2.0))
     ]
 
 

@@ -193,9 +193,7 @@ def test_bob_csv(tmp_path: Path) -> None:
 def test_bob_csv_other_delimiters_and_older_names(tmp_path: Path) -> None:
     text = "bio_ref_subject_id;probe_subject_id;probe_reference_id;key;score\na;b;p;x;1\n"
     source = read_bob_csv(write(tmp_path, "s.csv", text))
-    assert read_twice(source) == [
-        {"reference_subject": "a", "probe_subject": "b", "score": 1.0, "probe_sample": "p"}
-    ]
+    assert read_twice(source) == [{"reference_subject": "a", "probe_subject": "b", "score": 1.0, "probe_sample": "p"}]
     assert read_twice(read_bob_csv(write(tmp_path, "e.csv", text.split("\n")[0] + "\n\n"))) == []
 
 
@@ -221,9 +219,7 @@ def test_bob_csv_bad_input(tmp_path: Path, text: str | bytes, match: str) -> Non
 
 def test_bob_csv_covariate_that_stops_being_a_number(tmp_path: Path) -> None:
     path = write(tmp_path, "s.csv", CSV + "p,1,F,k,r,1,F,left,1\n")
-    fails(
-        "line 4: The field 'probe_yaw' is not a number", read_bob_csv, path, covariates={"yaw": "probe_yaw"}
-    )
+    fails("line 4: The field 'probe_yaw' is not a number", read_bob_csv, path, covariates={"yaw": "probe_yaw"})
     fails("lacks probe_pitch", read_bob_csv, path, covariates={"pitch": "probe_pitch"})
 
 
@@ -346,9 +342,7 @@ def test_lfw_bad_input(tmp_path: Path) -> None:
     fails("more pairs than scores .3 go", read_lfw, pairs, write(tmp_path, "few.txt", SCORES[:13]))
     fails("fewer pairs than scores .4 go", read_lfw, pairs, write(tmp_path, "many.txt", SCORES + "1\n2\n"))
     fails("announces 20 pairs and 4 follow", read_lfw, write(tmp_path, "p1", "1\t10\n" + PAIRS), scores)
-    fails(
-        "p2, line 5: The line is no pair", read_lfw, write(tmp_path, "p2", PAIRS + f"{PERSON}\t1\n"), scores
-    )
+    fails("p2, line 5: The line is no pair", read_lfw, write(tmp_path, "p2", PAIRS + f"{PERSON}\t1\n"), scores)
     fails("p3, line 1: The line is no pair", read_lfw, write(tmp_path, "p3", f"{PERSON},1,2\n"), scores)
     fails("line 1: The line is no pair", read_lfw, write(tmp_path, "p4", f"{PERSON}\t1\tx\n"), scores)
     fails("UTF-8", read_lfw, write(tmp_path, "p5", PAIRS.encode() + b"\xff\t1\t2\n"), scores)
@@ -408,9 +402,7 @@ def test_chain_keeps_every_score_exact(tmp_path: Path) -> None:
     assert next(chain(sources[:1]).open(9)).schema.field("score").type == pa.float32()
 
 
-IDS = st.text(
-    st.characters(blacklist_categories=("Zs", "Zl", "Zp", "Cc", "Cs", "Cf")), min_size=1, max_size=6
-)
+IDS = st.text(st.characters(blacklist_categories=("Zs", "Zl", "Zp", "Cc", "Cs", "Cf")), min_size=1, max_size=6)
 
 
 @settings(max_examples=80, deadline=None)
@@ -449,7 +441,5 @@ def test_keep_attributes(tmp_path: Path) -> None:
     assert kept.attributes == ("gender",)
     assert [r["probe.gender"] for r in read_twice(kept)] == ["F", "M"]
     assert keep_attributes(source, ()).columns == source.columns[:6]
-    with pytest.raises(
-        UsageError, match=r"no attribute age\. Attributes it has: attribute, gender, ethnicity"
-    ):
+    with pytest.raises(UsageError, match=r"no attribute age\. Attributes it has: attribute, gender, ethnicity"):
         keep_attributes(source, ["age"])

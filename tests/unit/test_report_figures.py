@@ -18,13 +18,9 @@ from audit_toolkit.report import figures, style, svg
 LIMIT = Requirement(id="r", title="t", quantity="fmr_ratio", comparator="<=", limit=2.0)
 
 
-def estimate(
-    value: float | None, low: float | None, high: float | None, name: str = "a", **more: object
-) -> Estimate:
+def estimate(value: float | None, low: float | None, high: float | None, name: str = "a", **more: object) -> Estimate:
     if value is None:
-        return Estimate(
-            quantity="fmr", of={"g": name}, undefined="withheld: fewer than 5 people in this group"
-        )
+        return Estimate(quantity="fmr", of={"g": name}, undefined="withheld: fewer than 5 people in this group")
     bounds = Interval(low=low, high=high, level=0.95, method="m")
     return Estimate(quantity="fmr", of={"g": name}, value=value, interval=bounds, **more)  # type: ignore[arg-type]
 
@@ -43,9 +39,7 @@ def ladder() -> Series:
 
 
 KINDS: dict[str, Callable[[ModuleType], object]] = {
-    "interval": lambda m: figures.interval_plot(
-        [e for e in m.make_record().estimates if e.quantity == "fmr"][:8]
-    ),
+    "interval": lambda m: figures.interval_plot([e for e in m.make_record().estimates if e.quantity == "fmr"][:8]),
     "limit": lambda m: figures.interval_plot(
         [e for e in m.make_record().estimates if e.quantity == "fmr_ratio"], requirement=LIMIT, ideal=1.0
     ),
@@ -58,9 +52,7 @@ KINDS: dict[str, Callable[[ModuleType], object]] = {
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_same_values_same_bytes(synthetic: ModuleType, kind: str) -> None:
-    first, second = (
-        svg.inline(KINDS[kind](synthetic), prefix="p", title="t", description="d") for _ in range(2)
-    )
+    first, second = (svg.inline(KINDS[kind](synthetic), prefix="p", title="t", description="d") for _ in range(2))
     assert first == second
     assert "DejaVu" not in first
     assert "nan" not in first.lower()
@@ -91,9 +83,7 @@ def test_ids_belong_to_one_drawing(synthetic: ModuleType, kind: str) -> None:
 
 def test_user_settings_do_not_leak_either_way() -> None:
     plain = svg.draw(figures.interval_plot([estimate(0.1, 0.05, 0.2)]))
-    with matplotlib.rc_context(
-        {"font.size": 30, "axes.facecolor": "red", "lines.linewidth": 9, "svg.hashsalt": "x"}
-    ):
+    with matplotlib.rc_context({"font.size": 30, "axes.facecolor": "red", "lines.linewidth": 9, "svg.hashsalt": "x"}):
         before = dict(matplotlib.rcParams)
         assert svg.draw(figures.interval_plot([estimate(0.1, 0.05, 0.2)])) == plain
         assert dict(matplotlib.rcParams) == before
@@ -123,9 +113,7 @@ def test_hostile_labels(name: str) -> None:
 
 
 def test_limit_and_ideal_are_labelled() -> None:
-    assert "limit: at most 2" in words(
-        drawn(figures.interval_plot([estimate(1.0, 0.5, 3.0)], requirement=LIMIT))
-    )
+    assert "limit: at most 2" in words(drawn(figures.interval_plot([estimate(1.0, 0.5, 3.0)], requirement=LIMIT)))
     assert "no difference: 1" in words(drawn(figures.interval_plot([estimate(1.0, 0.5, 3.0)], ideal=1.0)))
 
 

@@ -23,9 +23,7 @@ estimates = st.lists(
         ),
         st.sampled_from(["fmr", "fnmr", "gini", "unknown"]),
         st.dictionaries(st.sampled_from(["gender", "age"]), st.sampled_from(["a", "b"])),
-        st.dictionaries(
-            st.sampled_from(["threshold", "alpha", "against", "errors"]), st.sampled_from([1, 2])
-        ),
+        st.dictionaries(st.sampled_from(["threshold", "alpha", "against", "errors"]), st.sampled_from([1, 2])),
         st.booleans(),
     ),
     max_size=30,
@@ -70,11 +68,33 @@ def test_a_ratio_to_one_other_group_is_drawn() -> None:
 
 def test_levels_are_named_once_where_they_agree() -> None:
     other = Interval(low=0.1, high=0.2, level=0.9, method="m")
-    make = [
-        Estimate(quantity="fmr", of={"g": k}, value=0.15, interval=i) for k, i in (("a", ALONE), ("b", other))
-    ]
+    make = [Estimate(quantity="fmr", of={"g": k}, value=0.15, interval=i) for k, i in (("a", ALONE), ("b", other))]
     assert rows.tables(make[:1])[0].level("interval") == 0.95
     assert rows.tables(make)[0].level("interval") is None
+
+
+def test_a_panel_is_not_drawn_twice() -> None:
+    def rate(quantity: str, value: float) -> list[Estimate]:
+        return [Estimate(quantity=quantity, of={"g": g}, value=value, interval=ALONE) for g in "ab"]
+
+    panels = rows.panels([*rate("fmr", 0.1), *rate("gfar", 0.1 + 1e-17), *rate("fnmr", 0.2)])
+    assert list(panels) == ["fmr", "gfar", "fnmr"]
+    assert list(rows.without_repeats(panels)) == ["fmr", "fnmr"]
+
+
+def test_summary_measures_stand_together_by_axis_and_place() -> None:
+    def measure(quantity: str, axis: str, **at: float) -> Estimate:
+        return Estimate(quantity=quantity, at={"axis": axis, "rate": "fmr", **at}, value=0.1)
+
+    listed = [
+        measure("std", "g", ddof=0),
+        measure("gini", "g"),
+        measure("std", "g", ddof=1),
+        measure("std", "h", ddof=0),
+    ]
+    first, second = rows.tables(listed)
+    assert (first.name, second.name) == ("summary measures and tests, g", "summary measures and tests, h")
+    assert [e.at.get("ddof") for e in first.blocks[0].estimates] == [0, 1, None]
 
 
 def test_glossary_lists_what_occurs(synthetic: ModuleType) -> None:

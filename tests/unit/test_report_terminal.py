@@ -24,10 +24,7 @@ def test_it_is_understood_without_colour(synthetic: ModuleType) -> None:
     text = render_text(record, width=200)
     assert "\x1b" not in text
     assert "1 violated · 1 inconclusive · 1 not assessed · 1 satisfied · 0 not applicable" in text
-    order = [
-        text.index(f"[{word}]")
-        for word in ("VIOLATED", "INCONCLUSIVE", "NOT ASSESSED", "SATISFIED", "MEASURED")
-    ]
+    order = [text.index(f"[{word}]") for word in ("VIOLATED", "INCONCLUSIVE", "NOT ASSESSED", "SATISFIED", "MEASURED")]
     assert order == sorted(order)
     for finding in record.findings:
         assert finding.claim in text
@@ -57,9 +54,7 @@ def test_nothing_required(synthetic: ModuleType) -> None:
 def test_labels_cannot_steer_the_terminal() -> None:
     bounds = Interval(low=0.1, high=0.3, level=0.95, method="m")
     hostile = ("\x1b[2J", "[bold red]x[/]", ":smile:", "a\rb\nc")
-    estimates = tuple(
-        Estimate(quantity="fmr", of={"g": name}, value=0.2, interval=bounds) for name in hostile
-    )
+    estimates = tuple(Estimate(quantity="fmr", of={"g": name}, value=0.2, interval=bounds) for name in hostile)
     record = Record(toolkit_version="1", title="\x1b]0;t\x07", plan={}, plan_digest="0", estimates=estimates)
     text = render_text(record, width=100)
     assert not set("\x1b\x07\r") & set(text)

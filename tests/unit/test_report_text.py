@@ -58,9 +58,7 @@ def test_withheld_estimates_show_no_count() -> None:
     reason = "withheld: fewer than 5 people in this group"
     e = Estimate(quantity="fmr", undefined=reason, numerator=2, denominator=7, support=HELD)
     assert (text.counts_text(e), text.people_text(e)) == (text.NONE, text.NONE)
-    open_ = Estimate(
-        quantity="fmr", undefined="no mated comparisons", numerator=0, denominator=0, support=HELD
-    )
+    open_ = Estimate(quantity="fmr", undefined="no mated comparisons", numerator=0, denominator=0, support=HELD)
     assert (text.counts_text(open_), text.people_text(open_)) == ("0 / 0", "4")
 
 
@@ -93,6 +91,12 @@ def test_requirement_in_words() -> None:
         "false match rate (FMR) at least 0.001, of every gender, age old, threshold 0.5"
     )
     assert text.source_text(requirement) == "Law, § 4, read in a secondary text; check the primary one"
+
+
+def test_a_threshold_is_written_out() -> None:
+    assert text.value_text(Estimate(quantity="threshold", value=0.33271417)) == "0.3327142"
+    assert text.value_text(Estimate(quantity="fmr", value=0.33271417)) == "0.333"
+    assert text.value_text(Estimate(quantity="threshold", undefined="none")) == "–"
 
 
 def test_percent_does_not_break() -> None:

@@ -115,7 +115,7 @@ def test_adjusted_intervals_cover_with_shared_people() -> None:
 
 
 def test_undefined_adjustments_say_why() -> None:
-    cells, people, group = thirty_people()
+    _, people, group = thirty_people()
     none = people.copy()
     none[group == 1, :, 1] = 0
     empty = np.array([none[group == k].sum(axis=0) for k in range(3)])

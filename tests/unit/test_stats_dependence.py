@@ -24,6 +24,7 @@ from audit_toolkit.stats.dependence import (
     with_deff,
 )
 from audit_toolkit.stats.intervals import INTERVALS, bonferroni, interval, simultaneous
+from audit_toolkit.stats.proportion import t_quantile
 
 
 def pair_table(seed: int, g: int, rate: float = 0.2) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -162,10 +163,23 @@ def test_ratio_turns_over_with_its_arguments() -> None:
     assert (1 / one.high, 1 / one.low) == pytest.approx((two.low, two.high), rel=1e-12)
     fit = log_ratio(a, b)
     assert fit is not None
-    assert fit[1] ** 2 == pytest.approx(
-        jackknife_variance(a) / a.rate**2 + jackknife_variance(b) / b.rate**2,  # type: ignore[operator]
-        rel=1e-12,
-    )
+    parts = [jackknife_variance(s) / s.rate**2 for s in (a, b)]  # type: ignore[operator]
+    assert fit[1] ** 2 == pytest.approx(sum(parts), rel=1e-12)
+    assert fit[2] == min(degrees_of_freedom(a), degrees_of_freedom(b))
+    assert one.high == pytest.approx(math.exp(fit[0] + t_quantile(0.95, fit[2]) * fit[1]))
+
+
+def test_ratio_of_rates_that_share_people_uses_their_covariance() -> None:
+    wrong, made = pair_table(31, 40, rate=0.3)
+    half = np.arange(20)
+    part = sample_of(wrong[np.ix_(half, half)], made[np.ix_(half, half)], subject=half)
+    whole = sample_of(wrong, made)
+    strangers = RateSample(whole.errors, whole.comparisons, whole.delta, whole.subject + 100, whole.stratum)
+    assert covariance(part, whole) > 0
+    shared, apart = log_ratio(part, whole), log_ratio(part, strangers)
+    assert shared is not None
+    assert apart is not None
+    assert shared[1] < apart[1]
 
 
 def none_seen(g: int = 20, start: int = 100, deff: float | None = None) -> RateSample:

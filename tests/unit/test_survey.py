@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gc
 import hashlib
 from pathlib import Path
@@ -11,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from audit_toolkit.errors import InputError, UsageError
+from audit_toolkit.errors import AuditError, InputError, UsageError
 from audit_toolkit.sources.frames import open_frame
 from audit_toolkit.sources.survey import Survey, SurveyOptions, survey
 from audit_toolkit.sources.table import ColumnMap
@@ -166,7 +167,7 @@ def test_no_mated_or_no_nonmated_is_a_warning():
 
 
 def test_nothing_left_is_an_error_with_the_reasons():
-    with pytest.raises(InputError, match="None of the 2 rows can be used .*2: missing score"):
+    with pytest.raises(InputError, match=r"None of the 2 rows can be used .*2: missing score"):
         run([row("secret", "b", None), row("secret", "c", None)], score=pa.float64())
     with pytest.raises(InputError, match="no rows"):
         survey(open_frame(table([row("a", "a", 1.0)]).slice(0, 0)), SurveyOptions())
@@ -381,3 +382,71 @@ def test_no_message_carries_an_identifier():
     with pytest.raises(InputError) as caught:
         run(rows)
     assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("values", [(-1.7e308, 1.7e308), (0.0, 5e-324), (1e300, 1e300), (-3.4e38, 3.4e38)])
+def test_extreme_scores_are_scores(values):
+    low, high = values
+    found = run([row("a", "a", high), row("a", "b", low), row("b", "b", high)])
+    assert (found.low, found.high) == (low, high)
+    assert (found.mated, found.nonmated, found.rows_used) == (2, 1, 3)
+    assert not [w for w in found.warnings if "inverted" in w]
+
+
+def test_categories_without_rows_are_neither_subjects_nor_labels():
+    ids = pa.DictionaryArray.from_arrays(pa.array([0, 2], pa.int8()), pa.array(["a", "ghost", "b"]))
+    sex = pa.DictionaryArray.from_arrays(pa.array([0, 0], pa.int8()), pa.array(["f", "ghost"]))
+    frame = pa.table(
+        {"reference_subject": ids, "probe_subject": ids, "score": [0.5, 0.6], "reference.sex": sex, "probe.sex": sex}
+    )
+    found = survey(open_frame(frame), SurveyOptions())
+    assert found.subjects == 2
+    assert found.labels == (("f",),)
+
+
+def test_dictionaries_that_change_between_batches_give_the_same_codes():
+    names = [[f"s{k}" for k in range(part, part + 5)] for part in range(6)]
+    chunks = [pa.DictionaryArray.from_arrays(pa.array([4, 0, 2]), pa.array(n)) for n in [*names, *names]]
+    ids = pa.chunked_array(chunks)
+    frame = pa.table({"reference_subject": ids, "probe_subject": ids, "score": np.arange(36.0)})
+    plain = frame.set_column(0, "reference_subject", ids.cast(pa.string()))
+    first = survey(open_frame(frame), SurveyOptions(chunk_rows=2))
+    second = survey(open_frame(plain), SurveyOptions())
+    assert first.sha256 == second.sha256
+    assert content(first) == content(second)
+
+
+def test_a_declared_label_is_one_even_if_its_word_is_none():
+    rows = [row("a", "a", 0.5, **{"reference.belief": "none", "probe.belief": "none"})]
+    assert run(rows, SurveyOptions(labels=(("belief", ("none", "some")),))).rows_used == 1
+    with pytest.raises(InputError, match="without a label"):
+        run(rows)
+
+
+def test_rows_a_format_leaves_out_are_reported_and_its_hint_is_compared():
+    source = dataclasses.replace(
+        open_frame(table([row("a", "a", 0.5)])), skipped=(("masked", 3), ("none", 0)), higher_is_hint="different"
+    )
+    found = survey(source, SurveyOptions())
+    assert counts(found) == {"masked": 3}
+    assert found.rows_read == 4
+    assert any('format says higher_is = "different"' in w for w in found.warnings)
+    assert not any("format says" in w for w in survey(source, SurveyOptions(higher_is="different")).warnings)
+
+
+def test_a_full_disk_is_said_plainly(tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("numpy.save", full)
+    with pytest.raises(AuditError, match=r"No space left on device.*TMPDIR"):
+        run([row("a", "a", 0.5)], SurveyOptions(memory_rows=0))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_options_that_cannot_be_meant():
+    for options in (SurveyOptions(chunk_rows=0), SurveyOptions(memory_rows=-1), SurveyOptions(covariate_bins=0)):
+        with pytest.raises(UsageError, match="must be positive"):
+            run([row("a", "a", 0.5)], options)

@@ -134,7 +134,7 @@ def test_late_text_in_a_large_csv_is_found(tmp_path):
     lines = ["reference_subject,probe_subject,score,covariate.q"] + ["person,person,0.5,1"] * 120_000
     lines[100_000] = "person,person,oops,1"
     path.write_text("\n".join(lines))
-    with pytest.raises(InputError, match="column score.*row 100000 is the first"):
+    with pytest.raises(InputError, match=r"column score.*row 100000 is the first"):
         survey(open_table(path), SurveyOptions(chunk_rows=1000))
     lines[100_000] = "person,person,0.5,high"
     path.write_text("\n".join(lines))
@@ -229,3 +229,12 @@ def test_quoted_headers_and_ids_with_commas(tmp_path):
     path.write_text('"reference_subject","probe_subject","score"\n"a,b","a,b",0.5\nc,"a,b",0.25\n')
     got = plain(open_table(path), 10)
     assert [line["reference_subject"] for line in got] == ["a,b", "c"]
+
+
+def test_many_small_row_groups(tmp_path):
+    table = pa.table({"reference_subject": [str(k % 9) for k in range(500)], "probe_subject": ["1"] * 500})
+    table = table.append_column("score", pa.array(np.arange(500.0)))
+    pq.write_table(table, tmp_path / "s.parquet", row_group_size=7)
+    got = plain(open_table(tmp_path / "s.parquet"), 100)
+    assert [line["score"] for line in got] == list(range(500))
+    assert [line["reference_subject"] for line in got] == [str(k % 9) for k in range(500)]
