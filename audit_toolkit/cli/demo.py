@@ -6,7 +6,6 @@ from pathlib import Path
 
 import click
 
-from audit_toolkit import api
 from audit_toolkit.cli.show import finish, out_option, progress
 
 
@@ -17,6 +16,8 @@ def command(out: Path, quiet: bool) -> int:
 
     The groups are small on purpose: the report says what can and what cannot be concluded.
     """
+    from audit_toolkit import api
+
     with progress(quiet) as report:
         audit = api.demo(progress=report)
     return finish(audit, out, quiet)

@@ -8,7 +8,6 @@ from typing import Any
 
 import click
 
-from audit_toolkit import api
 from audit_toolkit.cli.show import finish, out_option, progress
 from audit_toolkit.errors import UsageError
 
@@ -52,6 +51,8 @@ from audit_toolkit.errors import UsageError
 @out_option
 def command(scores: Path, out: Path, quiet: bool, **options: Any) -> int:
     """Measure how error rates differ between the groups in SCORES, a file of comparison scores, and write the report."""
+    from audit_toolkit import api
+
     groups, attributes = _groups(options["groups"], joined=options["subjects"] is not None)
     subjects = options["subjects"]
     plan = api.disparity_plan(

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import click
 
-from audit_toolkit import api
 from audit_toolkit.cli.show import finish, out_option, progress
 
 
@@ -18,6 +17,8 @@ def command(plan: Path, out: Path, quiet: bool) -> int:
 
     Paths in the plan are relative to the plan's own folder.
     """
+    from audit_toolkit import api
+
     with progress(quiet) as report:
         audit = api.run(plan, progress=report)
     return finish(audit, out, quiet)

@@ -8,10 +8,12 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from audit_toolkit.api import Audit
+if TYPE_CHECKING:
+    from audit_toolkit.api import Audit
 
 Report = Callable[[str, int, int | None], None]
 

@@ -103,9 +103,11 @@ def chain_estimates(counted: Counted, rated: Rated, n: int, section: Section) ->
     for k in range(len(axis.labels)):
         of, reason = axis.of(k), axis.withheld[k]
         if reason is not None:
-            found += [Estimate(quantity=q, of=of, at=at, undefined=reason) for q in ("fte", "fta", "gfar", "gfrr")]
+            found += [Estimate(quantity=q, of=of, at=at, undefined=reason) for q in ("gfar", "gfrr")]
+            found += [Estimate(quantity=q, of=of, undefined=reason) for q in ("fte", "fta") if n == 0]
             continue
-        found += [single("fte", fte[k], at, section, of), single("fta", fta[k], at, section, of)]
+        if n == 0:  # failures know no threshold
+            found += [single("fte", fte[k], {}, section, of), single("fta", fta[k], {}, section, of)]
         found.append(_generalised("gfar", gfar, [fte[k], fta[k], rated.fmr[k]], of, at, section))
         found.append(_generalised("gfrr", gfrr, [fte[k], fta[k], rated.fnmr[k]], of, at, section))
     return found

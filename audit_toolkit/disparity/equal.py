@@ -73,7 +73,13 @@ def _permutation(
 
 def equality_estimates(rated: Rated, rate: str, result: EqualityResult, section: Section) -> list[Estimate]:
     """The p-values as estimates, undefined with their reason where the test could not be made."""
-    at: dict[str, At] = {**place(rated.chosen), "axis": rated.axis.name, "rate": rate, "scope": section.scope}
+    at: dict[str, At] = {
+        **place(rated.chosen),
+        "axis": rated.axis.name,
+        "rate": rate,
+        "scope": section.scope,
+        "groups": len(rated.axis.shown),
+    }
     found = [_p("equality_p", result.test, result.reason, at, rated, rate)]
     if result.permutation is not None:
         found.append(_p("permutation_p", result.permutation, "", at, rated, rate))

@@ -69,7 +69,7 @@ def _extremes(rated: Rated, rate: str, rates: Sequence[Estimate]) -> str:
             f"({number(sum(e.numerator or 0 for e in rates))} {errors})."
         )
     parts = [
-        f"{word} in {'/'.join(e.of.values())}, {number(e.value)} ({e.interval.level * 100:.4g} % interval "
+        f"{word} in {' & '.join(e.of.values())}, {number(e.value)} ({e.interval.level * 100:.4g} % interval "
         f"{bounds(e.interval)}; {number(e.numerator)} of {number(e.denominator)}, {number(e.support.subjects)} people)"
         for word, e in (("highest", high), ("lowest", low))
         if e.interval is not None and e.support is not None
@@ -115,5 +115,5 @@ def _thin(rates: Sequence[Estimate], section: Section) -> list[str]:
     few = [e for e in rates if e.support is not None and e.support.subjects < rule.min_subjects]
     if not few:
         return []
-    names = ", ".join(f"{'/'.join(e.of.values())} ({e.support.subjects})" for e in few if e.support is not None)
+    names = ", ".join(f"{' & '.join(e.of.values())} ({e.support.subjects})" for e in few if e.support is not None)
     return [f"Insufficient evidence for groups of fewer than {rule.min_subjects} people: {names}."]

@@ -179,7 +179,14 @@ def spread_estimates(family: Family, rate: str) -> list[Estimate]:
 
 def _smooth(name: str, samples: Sequence[RateSample], level: float, equal_p: float | None) -> Interval:
     work, ideal = KERNELS[name]
-    return joint_jackknife(work, samples, level, ideal=ideal, equal_p=equal_p)
+    return _at_most_one(joint_jackknife(work, samples, level, ideal=ideal, equal_p=equal_p))
+
+
+def _at_most_one(made: Interval) -> Interval:
+    """No smooth measure of rates in [0, 1] exceeds 1, so an upper end beyond it says no more than 1."""
+    if made.high is None or made.high <= 1.0:
+        return made
+    return Interval(low=made.low, high=1.0, level=made.level, method=made.method)
 
 
 def combined_estimates(family: Family) -> list[Estimate]:
@@ -262,7 +269,7 @@ def _interval(
         ps = [p for p, w in ((family.equal_p["fmr"], alpha), (family.equal_p["fnmr"], 1.0 - alpha)) if w > 0.0]
         known = [p for p in ps if p is not None]
         joint = min(1.0, len(ps) * min(known)) if known else None
-        return joint_jackknife(work, both, level, ideal=0.0, equal_p=joint)
+        return _at_most_one(joint_jackknife(work, both, level, ideal=0.0, equal_p=joint))
     name = {"fairness_discrepancy_rate": "max-min", "inequity_rate": "max/min", "werm": "max/geomean"}[quantity]
     (a_low, a_high), (b_low, b_high) = parts[name]
     if quantity == "fairness_discrepancy_rate":

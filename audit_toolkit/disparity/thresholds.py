@@ -128,7 +128,7 @@ def _at_fmr(
         over = f"within {axis.label(k)}"
     assert asked.target is not None  # noqa: S101
     value, notes = lowest_at_fmr(survey, scheme, grid, edges, fold, cells, asked.target, where)
-    return Chosen(value, _shown(survey, value), f"lowest with FMR <= {asked.target:g} {over}", notes, cells)
+    return Chosen(value, _shown(survey, value), f"lowest with FMR at most {asked.target:g} {over}", notes, cells)
 
 
 def _per_group(
@@ -146,7 +146,7 @@ def _per_group(
         if not grid["nonmated"][cells].sum():
             continue
         value, notes = lowest_at_fmr(survey, scheme, grid, edges, fold, cells, asked.target, where)
-        policy = f"what if {axis.label(k)} had its own threshold at FMR <= {asked.target:g}"
+        policy = f"what if {axis.label(k)} had its own threshold at FMR at most {asked.target:g}"
         found.append(Chosen(value, _shown(survey, value), policy, notes, cells, what_if=(axis.name, k)))
     return found
 

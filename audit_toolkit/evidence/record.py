@@ -75,7 +75,7 @@ class Record(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     def to_bytes(self) -> bytes:
         """The record as JSON: UTF-8, two-space indent, keys in field order, ending in a newline."""
-        return msgspec.json.format(msgspec.json.encode(self, order="deterministic"), indent=2) + b"\n"
+        return msgspec.json.format(msgspec.json.encode(self), indent=2) + b"\n"
 
     def digest(self) -> str:
         """SHA-256 of the record's bytes, in hexadecimal."""

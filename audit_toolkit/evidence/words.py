@@ -35,8 +35,8 @@ def number(value: float | int | None) -> str:
         return f"{value:,.0f}"
     if size >= 1e-3:
         return f"{value:.3g}"
-    mantissa, exponent = f"{value:.1e}".split("e")
-    return f"{mantissa.removesuffix('.0')}e{int(exponent)}"
+    mantissa, exponent = f"{value:.2e}".split("e")
+    return f"{mantissa.rstrip('0').rstrip('.')}e{int(exponent)}"
 
 
 def bounds(interval: Interval | None) -> str:
@@ -54,7 +54,7 @@ def bounds(interval: Interval | None) -> str:
 
 
 def threshold_phrase(estimate: Estimate) -> str:
-    """Where an estimate was taken: ``At threshold 0.62 (lowest with FMR <= 0.0001 over everybody)``."""
+    """Where an estimate was taken: ``At threshold 0.62 (lowest with FMR at most 0.0001 over everybody)``."""
     value = estimate.at.get("threshold")
     if value is None:
         return "In this sample"

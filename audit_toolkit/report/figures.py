@@ -40,9 +40,7 @@ def curve(series: Series | Sequence[Series]) -> Figure:
     that a logarithmic axis cannot show (zero) are left out of the drawing and stay in the record.
     """
     members = [series] if isinstance(series, Series) else list(series)
-    points = [
-        [(float(x), y) for x, y in zip(s.x, s.y, strict=True) if not isinstance(x, str)] for s in members
-    ]
+    points = [[(float(x), y) for x, y in zip(s.x, s.y, strict=True) if not isinstance(x, str)] for s in members]
     xs = [x for line in points for x, y in line if y is not None]
     ys = [y for line in points for _, y in line if y is not None]
     rows = len(members)
@@ -60,9 +58,7 @@ def curve(series: Series | Sequence[Series]) -> Figure:
             low_y, high_y = max(low_y, 0.0), high_y if max(seen_y) > 0 else 1.0
         style.scale(axes, "y", low_y, high_y, log=log_y)
         for k, line in enumerate(points):
-            shown = [
-                (x, math.nan if y is None or (log_y and y <= 0) else y) for x, y in line if x > 0 or not log_x
-            ]
+            shown = [(x, math.nan if y is None or (log_y and y <= 0) else y) for x, y in line if x > 0 or not log_x]
             every = max(1, len(shown) // 6)
             axes.plot(
                 [x for x, _ in shown],
@@ -219,9 +215,7 @@ def histogram(series: Series | Sequence[Series]) -> Figure:
             line = [base - (row - 24) * h / peak for h in heights]
             colour = style.SERIES[c % 8]
             axes.fill_between([float(x) for x in s.x], line, base, color=colour, alpha=0.16, linewidth=0)
-            axes.plot(
-                [float(x) for x in s.x], line, color=colour, linewidth=1.5, linestyle=style.DASHES[c % 4]
-            )
+            axes.plot([float(x) for x in s.x], line, color=colour, linewidth=1.5, linestyle=style.DASHES[c % 4])
         for k, name in enumerate(groups):
             axes.plot(
                 [0, 1],
@@ -230,9 +224,7 @@ def histogram(series: Series | Sequence[Series]) -> Figure:
                 color=style.MUTED,
                 linewidth=0.7,
             )
-            axes.text(
-                0, row * k + 12, label(name, limit=54), transform=axes.get_yaxis_transform(), va="center"
-            )
+            axes.text(0, row * k + 12, label(name, limit=54), transform=axes.get_yaxis_transform(), va="center")
         axes.set_xlabel(label(members[0].x_name, limit=40), labelpad=4)
         legend = figure.add_axes((0, 0, 1, (17.0 * len(classes) + 4) / height))
         legend.set_axis_off()
@@ -258,11 +250,7 @@ def ladder(series: Series) -> Figure:
     """Values step by step, one bar a step, with the value in words at its end."""
     known = [v for v in series.y if v is not None]
     log = _wide(known) and min(known, default=0.0) > 0
-    low, high = (
-        style.span(known or [0.0, 1.0], log=log)
-        if log
-        else (min(0.0, *known, 0.0), max([*known, 1e-9]) * 1.05)
-    )
+    low, high = style.span(known or [0.0, 1.0], log=log) if log else (min(0.0, *known, 0.0), max([*known, 1e-9]) * 1.05)
     height = style.TOP + style.ROW * len(series.x) + style.AXIS
     with style.styled():
         figure = style.canvas(height)

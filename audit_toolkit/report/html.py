@@ -88,9 +88,7 @@ def render_html(record: Record, *, language: str = "en") -> bytes:
             f"There is no report in the language {language!r}.",
             mend=f"Known: {', '.join(sorted(TEMPLATES))}.",
         )
-    record = read_record(
-        record.to_bytes()
-    )  # a view of record.json, whatever order its mappings were built in
+    record = read_record(record.to_bytes())  # a view of record.json, whatever order its mappings were built in
     draw = _Counter()
     findings = tuple(_view(f, draw) for f in rows.worst_first(record.findings))
     counts = rows.verdict_counts(record.findings)
@@ -180,9 +178,7 @@ def _evidence(finding: Finding) -> Facts:
             parts.append(text.counts_text(e))
         if text.people_text(e) != text.NONE:
             parts.append(f"{text.people_text(e)} people")
-        out.append(
-            (f"{text.heading(text.short_name(e.quantity))}, {text.group_text(e.of)}", "; ".join(parts))
-        )
+        out.append((f"{text.heading(text.short_name(e.quantity))}, {text.group_text(e.of)}", "; ".join(parts)))
     return tuple(out)
 
 
@@ -218,9 +214,7 @@ def _sections(record: Record, draw: _Counter) -> tuple[Section, ...]:
                 drawings.append(draw(overlay(part), _series_title(part[0]), note=_series_note(part)))
         if drawings:
             out.append(Section(heading, (tuple(drawings),)))
-    steps = [
-        draw(figures.ladder(s), _series_title(s), note="; ".join(s.notes)) for s in _of_kind(record, "ladder")
-    ]
+    steps = [draw(figures.ladder(s), _series_title(s), note="; ".join(s.notes)) for s in _of_kind(record, "ladder")]
     if steps:
         out.append(Section("Step by step", (tuple(steps),)))
     cells = [draw(figures.matrix(s), _series_title(s), heat=True) for s in _of_kind(record, "matrix")]
@@ -292,9 +286,7 @@ def _cells(series: Series) -> list[dict[str, str]]:
         i, j = divmod(k, len(series.x))
         counts = interval = text.NONE
         if value is not None and series.denominators:
-            counts = text.ratio_text(
-                series.numerators[k] if series.numerators else None, series.denominators[k]
-            )
+            counts = text.ratio_text(series.numerators[k] if series.numerators else None, series.denominators[k])
         if value is not None and (series.low or series.high):
             low = series.low[k] if series.low else None
             high = series.high[k] if series.high else None

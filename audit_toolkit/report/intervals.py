@@ -46,18 +46,14 @@ def interval_plot(
         axes.set_ylim(style.ROW * len(estimates), 0)
         marks = style.ticks(low, high, log=log)
         for k in range(len(estimates)):
-            axes.vlines(
-                marks, k * style.ROW + 18, k * style.ROW + 35, color=style.RULE, linewidth=0.7, zorder=0
-            )
+            axes.vlines(marks, k * style.ROW + 18, k * style.ROW + 35, color=style.RULE, linewidth=0.7, zorder=0)
         axes.yaxis.set_visible(False)
         axes.spines["left"].set_visible(False)
         _references(axes, requirement, ideal, low, high)
         for k, estimate in enumerate(estimates):
             _row(axes, estimate, k * style.ROW, low, high)
         unit = short_name(estimates[0].quantity) if len({e.quantity for e in estimates}) == 1 else "value"
-        axes.set_xlabel(
-            heading(unit) + (" (logarithmic axis)" if log else ""), fontsize=style.FONT, labelpad=4
-        )
+        axes.set_xlabel(heading(unit) + (" (logarithmic axis)" if log else ""), fontsize=style.FONT, labelpad=4)
     return figure
 
 
@@ -84,9 +80,7 @@ def _frame(estimates: Sequence[Estimate], extra: Sequence[float]) -> tuple[bool,
     return False, (max(low, 0.0) if min(shown) >= 0 else low), high
 
 
-def _references(
-    axes: Axes, requirement: Requirement | None, ideal: float | None, low: float, high: float
-) -> None:
+def _references(axes: Axes, requirement: Requirement | None, ideal: float | None, low: float, high: float) -> None:
     if requirement is not None:
         limit = requirement.limit
         beyond = (limit, high) if requirement.comparator == "<=" else (low, limit)
@@ -136,14 +130,10 @@ def _row(axes: Axes, estimate: Estimate, y: float, low: float, high: float) -> N
     x = min(max(estimate.value, low), high)
     # A value that the axis cannot show (a zero on a logarithmic one) is an open ring at the edge.
     face = style.ACCENT if low <= estimate.value <= high else "#fdfdfe"
-    axes.plot(
-        [x], [middle], "o", markersize=7, color=style.ACCENT, markerfacecolor=face, clip_on=False, zorder=5
-    )
+    axes.plot([x], [middle], "o", markersize=7, color=style.ACCENT, markerfacecolor=face, clip_on=False, zorder=5)
 
 
-def _line(
-    axes: Axes, bounds: Interval, y: float, low: float, high: float, width: float, *, from_zero: bool
-) -> None:
+def _line(axes: Axes, bounds: Interval, y: float, low: float, high: float, width: float, *, from_zero: bool) -> None:
     """One interval; an end that is open or lies beyond the frame becomes an arrow at the edge."""
     left = low if bounds.low is None else min(max(bounds.low, low), high)
     right = high if bounds.high is None else min(max(bounds.high, low), high)

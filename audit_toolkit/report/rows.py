@@ -112,8 +112,7 @@ def blocks(estimates: Iterable[Estimate]) -> tuple[Block, ...]:
     for e in estimates:
         found.setdefault((e.quantity, _place(e.at), tuple(e.of)), []).append(e)
     return tuple(
-        Block(quantity, axes, dict(place), tuple(members))
-        for (quantity, place, axes), members in found.items()
+        Block(quantity, axes, dict(place), tuple(members)) for (quantity, place, axes), members in found.items()
     )
 
 
@@ -176,9 +175,7 @@ def without_repeats(panels: dict[str, tuple[Block, ...]]) -> dict[str, tuple[Blo
     for quantity, members in panels.items():
         for block in members:
             values = (
-                (tuple(e.of.items()), None if e.value is None else f"{e.value:.12g}")
-                for e in block.estimates
-                if e.of
+                (tuple(e.of.items()), None if e.value is None else f"{e.value:.12g}") for e in block.estimates if e.of
             )
             key = (_place(block.at), tuple(values))
             if key not in seen:
@@ -187,9 +184,7 @@ def without_repeats(panels: dict[str, tuple[Block, ...]]) -> dict[str, tuple[Blo
     return {quantity: tuple(members) for quantity, members in kept.items()}
 
 
-def together(
-    series: Iterable[Series], kind: str, *, apart: tuple[str, ...] = ()
-) -> tuple[tuple[Series, ...], ...]:
+def together(series: Iterable[Series], kind: str, *, apart: tuple[str, ...] = ()) -> tuple[tuple[Series, ...], ...]:
     """Series of one kind that belong into one drawing: same quantity, axes and place.
 
     ``apart`` names keys of ``at`` that may differ within one drawing (the two classes of a score histogram).

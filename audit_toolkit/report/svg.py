@@ -69,9 +69,7 @@ def inline(figure: Figure, *, prefix: str, title: str, description: str) -> str:
                 parent.remove(child)
     box = root.attrib["viewBox"]
     root.attrib.clear()
-    root.attrib.update(
-        {"viewBox": box, "class": "drawing", "role": "img", "aria-labelledby": f"{prefix}-t {prefix}-d"}
-    )
+    root.attrib.update({"viewBox": box, "class": "drawing", "role": "img", "aria-labelledby": f"{prefix}-t {prefix}-d"})
     for at, (tag, mark, words) in enumerate((("title", "t", title), ("desc", "d", description))):
         element = ElementTree.Element(tag, {"id": f"{prefix}-{mark}"})
         element.text = words

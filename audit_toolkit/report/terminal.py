@@ -35,9 +35,7 @@ def render_text(record: Record, *, width: int = 80, color: bool = False) -> str:
     """
     from rich.console import Console
 
-    record = read_record(
-        record.to_bytes()
-    )  # a view of record.json, whatever order its mappings were built in
+    record = read_record(record.to_bytes())  # a view of record.json, whatever order its mappings were built in
     out = io.StringIO()
     console = Console(
         file=out,
@@ -66,17 +64,13 @@ def _head(console: Console, record: Record) -> None:
         console.print(Text("This record is partial: the audit did not run to its end."))
     counts = rows.verdict_counts(record.findings)
     if not sum(counts.values()):
-        console.print(
-            Text("Nothing was required in the plan, so there are no verdicts; this is what was measured.")
-        )
+        console.print(Text("Nothing was required in the plan, so there are no verdicts; this is what was measured."))
         return
     strip = Text()
     for k, (verdict, count) in enumerate(counts.items()):
         if k:
             strip.append(" · ")
-        strip.append(
-            f"{count} {text.VERDICT_WORDS[verdict].lower()}", style=_STYLES[verdict] if count else "dim"
-        )
+        strip.append(f"{count} {text.VERDICT_WORDS[verdict].lower()}", style=_STYLES[verdict] if count else "dim")
     console.print(strip)
 
 
@@ -159,9 +153,7 @@ def _data(console: Console, record: Record) -> None:
             console.print(Text(f"  Warning: {text.label(warning)}"))
     for statement in record.statements:
         console.print(
-            Text(
-                f"{text.heading(text.label(statement.name))}: {text.label(statement.text) or 'not provided'}"
-            )
+            Text(f"{text.heading(text.label(statement.name))}: {text.label(statement.text) or 'not provided'}")
         )
     for limit in record.limits:
         console.print(Text(f"Limit: {text.label(limit)}"))

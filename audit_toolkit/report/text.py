@@ -140,9 +140,7 @@ def requirement_text(requirement: Requirement) -> str:
     """What is required, in one line: ``FMR ratio at most 2, of every gender``."""
     comparator = "at most" if requirement.comparator == "<=" else "at least"
     text = f"{describe(requirement.quantity).name} {comparator} {number(requirement.limit)}"
-    groups = [
-        f"every {label(a)}" if g == "*" else f"{label(a)} {label(g)}" for a, g in requirement.of.items()
-    ]
+    groups = [f"every {label(a)}" if g == "*" else f"{label(a)} {label(g)}" for a, g in requirement.of.items()]
     parts = [text, *([f"of {', '.join(groups)}"] if groups else []), at_text(requirement.at)]
     return ", ".join(part for part in parts if part)
 

@@ -101,11 +101,12 @@ def _tails(moments: _Moments, sizes: Floats, centre: bool) -> Floats:
     return out
 
 
-def _judge(tails: Floats, groups: Ints, method: str) -> EqualityTest:
+def _judge(tails: Floats, groups: Ints, method: str, family: int) -> EqualityTest:
+    """P-values of all pairs from how many draws hold a smaller tail, but not under ``family`` times the pair's own t test."""
     draws = len(tails) - 1
     smallest = np.sort(tails[1:].min(axis=1))
     exceed = np.searchsorted(smallest, tails[0], side="right")
-    adjusted = np.maximum((1.0 + exceed) / (1.0 + draws), 2.0 * tails[0])
+    adjusted = np.maximum((1.0 + exceed) / (1.0 + draws), 2.0 * family * tails[0])
     adjusted = np.minimum(adjusted, 1.0)
     a, b = np.triu_indices(len(groups), 1)
     order = np.argsort(adjusted, kind="stable")
@@ -188,7 +189,7 @@ def equality_of_pairs(
     key = np.uint64(seed & 0xFFFFFFFFFFFFFFFF)
     resample.pair_draws(0, 1, key, *data, False, *state)
     resample.pair_draws(1, draws + 1, key, *data, True, *state)
-    return _judge(_tails(out, np.diff(bounds).astype(np.float64), True), kept, BOOTSTRAP)
+    return _judge(_tails(out, np.diff(bounds).astype(np.float64), True), kept, BOOTSTRAP, len(kept) - 1)
 
 
 def equality_of_subjects(group: Ints, wrong: Ints, made: Ints, *, seed: int, draws: int = 999) -> EqualityTest:
@@ -214,7 +215,7 @@ def equality_of_subjects(group: Ints, wrong: Ints, made: Ints, *, seed: int, dra
     key = np.uint64(seed & 0xFFFFFFFFFFFFFFFF)
     resample.self_draws(0, 1, key, *data, False, *state)
     resample.self_draws(1, draws + 1, key, *data, True, *state)
-    return _judge(_tails(out, np.diff(bounds).astype(np.float64), True), kept, BOOTSTRAP)
+    return _judge(_tails(out, np.diff(bounds).astype(np.float64), True), kept, BOOTSTRAP, len(kept) - 1)
 
 
 def permutation_of_pairs(
@@ -255,4 +256,5 @@ def permutation_of_pairs(
     state = (out.errors, out.comparisons, out.squares, out.fourths)
     key = np.uint64(seed & 0xFFFFFFFFFFFFFFFF)
     resample.label_draws(0, draws + 1, key, label, len(codes), own, *rows, scale, *state)
-    return _judge(_tails(out, np.bincount(label).astype(np.float64), False), codes, PERMUTATION)
+    # exact under its own claim, so nothing holds it back
+    return _judge(_tails(out, np.bincount(label).astype(np.float64), False), codes, PERMUTATION, 0)
