@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -105,10 +107,9 @@ def _groups(given: tuple[str, ...], *, joined: bool) -> tuple[dict[str, str | tu
 
 def _common(reference: str, probe: str) -> str:
     """reference_gender, probe_gender -> gender: what the two names end in, else the first name."""
-    same = 0
-    while same < min(len(reference), len(probe)) and reference[-1 - same] == probe[-1 - same]:
-        same += 1
-    return reference[len(reference) - same :].strip("_. -") or reference
+    a, b = re.split(r"[_. -]", reference)[::-1], re.split(r"[_. -]", probe)[::-1]
+    shared = list(takewhile(lambda pair: pair[0] == pair[1], zip(a, b, strict=False)))
+    return "_".join(word for word, _ in reversed(shared)) or reference
 
 
 def _pairs(given: tuple[str, ...], option: str) -> dict[str, str]:

@@ -38,7 +38,7 @@ def adjusted_estimates(
         people = state["nonmated" if rate == "fmr" else "mated"]
         shown = np.full(len(axis.labels), -1, np.int64)
         shown[list(axis.shown)] = np.arange(len(axis.shown))
-        group = shown[axis.of_subject]
+        group = np.where(axis.of_subject >= 0, shown[axis.of_subject], -1)
         cells = cells[list(axis.shown)]
         reference = axis.shown.index(axis.reference)
         level = section.uncertainty.level

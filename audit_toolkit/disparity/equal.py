@@ -40,7 +40,7 @@ def test_equality(counted: Counted, rated: Rated, n: int, rate: str, section: Se
     axis, table, t = rated.axis, rated.table, rated.t
     shown = np.full(len(axis.labels), -1, np.int64)
     shown[list(axis.shown)] = axis.shown
-    group = shown[table.group]
+    group = np.where(table.group >= 0, shown[table.group], -1)
     if rate == "fnmr":
         wrong = table.mated[:, 0] - table.mated[:, 1 + t]
         return EqualityResult(equality_of_subjects(group, wrong, table.mated[:, 0], seed=root, draws=DRAWS), None)

@@ -25,8 +25,9 @@ class Axis:
     """One way to divide the people into groups.
 
     ``labels[k]`` = the label of group k on each of ``attributes``; ``of_subject`` [subjects] int32 = group of each
-    subject; ``of_finest`` [finest groups] int32; ``people`` [groups] = subjects in each; ``withheld[k]`` = the reason why
-    group k stays out of every table, or ``None``; ``reference`` = the group that ratios are taken against, or ``None``.
+    subject, -1 for people without a label (they stand in no used row); ``of_finest`` [finest groups] int32; ``people``
+    [groups] = subjects in each; ``withheld[k]`` = the reason why group k stays out of every table, or ``None``;
+    ``reference`` = the group that ratios are taken against, or ``None``.
     """
 
     attributes: tuple[str, ...]
@@ -70,14 +71,17 @@ def make_groups(section: Section, survey: Survey, min_people: int) -> Groups:
     """Divide the surveyed people along every attribute and every intersection the plan asks for."""
     columns = [survey.attributes.index(name) for name in section.attributes]
     labels = survey.subject_labels[:, columns].astype(np.int64)
-    present, inverse = np.unique(labels, axis=0, return_inverse=True)
+    # People without a label stand in no used row; they keep the code -1 and are in no group.
+    labelled = (labels >= 0).all(axis=1)
+    present, inverse = np.unique(labels[labelled], axis=0, return_inverse=True)
     if len(present) > MOST_GROUPS:
         raise PlanError(
             f"The attributes together make {len(present)} groups, more than {MOST_GROUPS}.",
             where="$.disparity.attributes",
             mend="Name fewer attributes in one audit, or use coarser labels.",
         )
-    finest: NDArray[np.int32] = inverse.reshape(-1).astype(np.int32)
+    finest = np.full(len(labels), -1, np.int32)
+    finest[labelled] = inverse.reshape(-1)
     names = list(section.attributes)
     wanted = [(name,) for name in names] + [tuple(i) for i in section.intersections]
     axes = []
@@ -97,8 +101,8 @@ def _axis(
 ) -> Axis:
     cells, inverse = np.unique(present[:, positions], axis=0, return_inverse=True)
     of_finest: NDArray[np.int32] = inverse.reshape(-1).astype(np.int32)
-    of_subject: NDArray[np.int32] = of_finest[finest]
-    people = np.bincount(of_subject, minlength=len(cells)).astype(np.int64)
+    of_subject: NDArray[np.int32] = np.where(finest >= 0, of_finest[finest], -1).astype(np.int32)
+    people = np.bincount(of_subject[of_subject >= 0], minlength=len(cells)).astype(np.int64)
     texts = [survey.labels[survey.attributes.index(a)] for a in attributes]
     labels = tuple(tuple(texts[a][code] for a, code in enumerate(cell)) for cell in cells)
     asked = tuple(section.attributes[a].reference for a in attributes)

@@ -94,7 +94,7 @@ def group_fmr(table: SubjectTable, t: int, scope: str, k: int) -> RateSample:
 
 def attempt_sample(attempts: Ints, group: NDArray[np.int32], members: Bools) -> RateSample:
     """A failure rate from attempts and failures by subject [S, 2], over the groups marked in ``members``."""
-    inside = members[group]
+    inside = members[group] & (group >= 0)
     made, failed = attempts[:, 0] * inside, attempts[:, 1] * inside
     return from_counts(
         int(failed.sum()), int(made.sum()), failed, made, stratum=group.astype(np.int64), pair_square=0.0

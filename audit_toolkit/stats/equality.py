@@ -10,9 +10,9 @@ order or threads. Not promised: power with a few errors; a rejection does not sa
 
 Method: centred subject bootstrap of the largest studentised pairwise difference on the logit scale, each difference brought
 to a common scale through Student's t with Satterthwaite's degrees of freedom, in the file and in every draw. A sample of few
-people holds no worse person than the worst it has, so the bootstrap alone is too keen in small files: the p-value is
-therefore never below that of the largest difference taken alone (Welch's t test). Bootstrap-t: Efron 1982; max|T|: Westfall
-and Young 1993.
+people holds no worse person than the worst it has, so the bootstrap alone is too keen in small files: with two groups of
+50 people it rejected 24 % of equal ones. The p-value is therefore never below Welch's for the largest difference times
+groups - 1, as if only the comparisons with one group had been made. Bootstrap-t: Efron 1982; max|T|: Westfall and Young 1993.
 """
 
 from __future__ import annotations

@@ -34,9 +34,13 @@ def test_default_interval_covers_in_every_design(simulation: ModuleType) -> None
 
 def test_false_alarms_with_equal_groups(simulation: ModuleType) -> None:
     files = 100
-    table = simulation.alarm_table(simulation.FAMILIES[:2], files, seed=12, draws=99)
+    families = [f for f in simulation.FAMILIES if f[0].endswith(("sd 1", "sd .3")) and "UNEQUAL" not in f[0]]
+    families = [families[0], families[1], families[-1]]
+    assert [len(designs) for _, designs, _ in families] == [8, 8, 2]
+    table = simulation.alarm_table(families, files, seed=12, draws=99)
     allowed = 0.05 + 2 * (0.05 * 0.95 / files) ** 0.5
     for row in table:
         for alarm in ("equality test", "projected max/min, max/geomean, max/mean, max-min", "gini", "std"):
             assert row[alarm] <= allowed, (row["groups"], alarm)
-        assert row["gini without calibration"] > 0.2
+        # what noise alone does to an interval that is not held back
+        assert row["gini without calibration"] > 0.1
