@@ -19,7 +19,21 @@ _NAMES = {"fmr": ("false match rate", "false matches"), "fnmr": ("false non-matc
 
 
 def overall_headlines(estimates: Sequence[Estimate], method: Method) -> list[Finding]:
-    """FMR and FNMR over everybody at each threshold."""
+    """FMR and FNMR over everybody at each threshold, and what a file without false non-matches can say about groups."""
+    fnmr = [e for e in estimates if e.quantity == "fnmr" and e.value is not None]
+    silent = []
+    if fnmr and not any(e.numerator for e in fnmr):
+        silent.append(
+            Finding(
+                id="no-false-non-match",
+                claim=f"No false non-match was seen at any threshold, in {number(fnmr[0].denominator)} mated comparisons. "
+                "Differences between groups in the false non-match rate cannot be assessed from this file; "
+                f"the rate over everybody may be up to {number(_high(fnmr))}.",
+                estimates=tuple(fnmr),
+                method=method,
+                limits=(get("fnmr").limits,),
+            )
+        )
     return [
         Finding(
             id=f"overall-{e.quantity}-{k}",
@@ -28,8 +42,13 @@ def overall_headlines(estimates: Sequence[Estimate], method: Method) -> list[Fin
             method=method,
             limits=(get(e.quantity).limits,),
         )
-        for k, e in enumerate(e for e in estimates if e.quantity in ("fmr", "fnmr"))
-    ]
+        for k, e in enumerate(e for e in estimates if e.quantity == "fmr" or (e.quantity == "fnmr" and not silent))
+    ] + silent
+
+
+def _high(estimates: Sequence[Estimate]) -> float | None:
+    highs = [e.interval.high for e in estimates if e.interval is not None]
+    return None if None in highs or not highs else max(h for h in highs if h is not None)
 
 
 def axis_headlines(
@@ -39,12 +58,12 @@ def axis_headlines(
     found = []
     for rate in ("fmr", "fnmr"):
         rates = [e for e in estimates if e.quantity == rate and e.value is not None]
-        if len(rates) < 2:
+        if len(rates) < 2 or (rate == "fnmr" and not any(e.numerator for e in rates)):
             continue
         ratios = [e for e in estimates if e.quantity == f"{rate}_ratio"]
-        sentences = [_extremes(rated, rate, rates), *_equality(equal[rate], rate, section, rates)]
+        thin = _thin(rates, section)
+        sentences = [*thin, _extremes(rated, rate, rates), *_equality(equal[rate], section, bool(thin))]
         sentences += _detectable(rate, estimates, equal[rate], section)
-        sentences += _thin(rates, section)
         kept = tuple(rates) + tuple(ratios)
         found.append(
             Finding(
@@ -77,13 +96,18 @@ def _extremes(rated: Rated, rate: str, rates: Sequence[Estimate]) -> str:
     return f"{where}: the {name} was {' and '.join(parts)}."
 
 
-def _equality(result: EqualityResult, rate: str, section: Section, rates: Sequence[Estimate]) -> list[str]:
+def _equality(result: EqualityResult, section: Section, thin: bool) -> list[str]:
     p = result.p_value
     if p is None:
         why = result.reason or (result.test.undefined if result.test is not None else None) or "it could not be made"
         return [f"Whether the groups' true rates could be equal was not assessed: {why}."]
     shown = "less than 0.001" if p < 0.001 else number(round(p, 3))
     level = 1.0 - section.uncertainty.level
+    if p <= level and thin:
+        return [
+            f"The test of equal true rates in all groups gave p = {shown} (over people); with so few people in some groups "
+            "this is a reason to look closer, not a conclusion."
+        ]
     if p <= level:
         return [
             f"Equal true rates in all groups are hard to reconcile with these scores (test over people, p = {shown})."
@@ -116,4 +140,4 @@ def _thin(rates: Sequence[Estimate], section: Section) -> list[str]:
     if not few:
         return []
     names = ", ".join(f"{' & '.join(e.of.values())} ({e.support.subjects})" for e in few if e.support is not None)
-    return [f"Insufficient evidence for groups of fewer than {rule.min_subjects} people: {names}."]
+    return [f"Insufficient evidence about groups of fewer than {rule.min_subjects} people: {names}."]
