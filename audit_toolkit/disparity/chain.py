@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from audit_toolkit.disparity.counting import Counted
 from audit_toolkit.disparity.estimates import failure_estimates, place, single, support
 from audit_toolkit.disparity.plan import Section
-from audit_toolkit.disparity.rated import Rated, finest_table
+from audit_toolkit.disparity.rated import Rated, finest_table, with_alternatives
 from audit_toolkit.disparity.rates import (
     along,
     fmr_sample,
@@ -72,6 +72,8 @@ def overall_estimates(counted: Counted, section: Section) -> list[Estimate]:
             loose = fmr_sample(finest_table(counted, counted.loose), counted.loose.t, everything, together(table))
         fmr = pooled([fmr, *([loose] if loose is not None else [])])[0]
         fnmr = pooled([fnmr], largest_mated_deff(table))[0]
+        fmr = with_alternatives(counted, n, fmr, cells=everything)
+        fnmr = with_alternatives(counted, n, fnmr, members=everybody)
         found += [single("fmr", fmr, at, section), single("fnmr", fnmr, at, section)]
         if chosen.eer and fmr.comparisons and fnmr.comparisons:
             rates = fmr.errors / fmr.comparisons, fnmr.errors / fnmr.comparisons

@@ -13,11 +13,12 @@ from audit_toolkit.disparity.plan import Section
 from audit_toolkit.disparity.rated import Rated
 from audit_toolkit.disparity.rates import Bools, attempt_sample, one
 from audit_toolkit.disparity.thresholds import Chosen
+from audit_toolkit.errors import PlanError
 from audit_toolkit.evidence.estimate import At, Estimate, Interval, Support
 from audit_toolkit.stats.contrast import log_ratio, ratio_interval
 from audit_toolkit.stats.dependence import RateSample, design_effect
 from audit_toolkit.stats.equivalence import tost_ratio
-from audit_toolkit.stats.intervals import bonferroni, interval, simultaneous
+from audit_toolkit.stats.intervals import DEFAULT, INTERVALS, bonferroni, interval, simultaneous
 from audit_toolkit.stats.multiplicity import benjamini_hochberg, holm
 from audit_toolkit.stats.power import minimum_detectable_ratio
 
@@ -46,7 +47,9 @@ def rate_estimates(rated: Rated, rate: str, section: Section) -> list[Estimate]:
     axis, level = rated.axis, section.uncertainty.level
     samples = _for_intervals(rated, rate, section)
     shown = [k for k in axis.shown if samples[k].comparisons]
-    family = simultaneous([samples[k] for k in shown], level, section.uncertainty.method) if len(shown) > 1 else []
+    methods = {method_for(samples[k], section) for k in shown}
+    method = methods.pop() if len(methods) == 1 else DEFAULT
+    family = simultaneous([samples[k] for k in shown], level, method) if len(shown) > 1 else []
     together = dict(zip(shown, family, strict=False))
     return [
         _rate(
@@ -66,6 +69,23 @@ def rate_estimates(rated: Rated, rate: str, section: Section) -> list[Estimate]:
 def _for_intervals(rated: Rated, rate: str, section: Section) -> Sequence[RateSample]:
     """With the threshold's own uncertainty where the method can carry it; the replicate and pair methods hold it fixed."""
     return rated.set_on_data(rate) if section.uncertainty.method == "logit-jackknife" else rated.fixed(rate)
+
+
+def method_for(sample: RateSample, section: Section) -> str:
+    """The plan's interval method, or the default where this sample does not hold what that method needs.
+
+    Replicates and pairs are counted for comparisons at operating thresholds only; the interval names its method.
+    """
+    asked = section.uncertainty.method
+    if asked not in INTERVALS:
+        known = ", ".join(INTERVALS)
+        raise PlanError(
+            "This interval method is not known.", where="$.disparity.uncertainty.method", mend=f"Known: {known}."
+        )
+    lacking = (asked == "logit-double-or-nothing" and sample.replicates is None) or (
+        "ustat" in asked and sample.pair_square is None
+    )
+    return DEFAULT if lacking else asked
 
 
 def _rate(
@@ -90,7 +110,7 @@ def _rate(
         of=of,
         at=at,
         value=fixed.errors / fixed.comparisons,
-        interval=interval(sample, section.uncertainty.level, section.uncertainty.method),
+        interval=interval(sample, section.uncertainty.level, method_for(sample, section)),
         simultaneous=together,
         numerator=fixed.errors,
         denominator=fixed.comparisons,

@@ -62,7 +62,8 @@ def rate_axis(counted: Counted, axis: Axis, n: int, scope: str) -> Rated:
     fnmr = [fnmr_sample(table, at.t, one(len(axis.labels), k)) for k in groups]
     fmr = pooled(fmr, _loose_deff(counted, axis, scope))
     fnmr = pooled(fnmr, largest_mated_deff(table))
-    fmr, fnmr = _with_replicates(counted, axis, n, scope, fmr, fnmr)
+    fmr = [with_alternatives(counted, n, f, cells=_finest_cells(axis, scope, k)) for k, f in enumerate(fmr)]
+    fnmr = [with_alternatives(counted, n, f, members=axis.of_finest == k) for k, f in enumerate(fnmr)]
     fmr_set, fnmr_set = list(fmr), list(fnmr)
     if chosen.set_on is not None:
         base = _set_on(counted, at, chosen)
@@ -106,30 +107,36 @@ def _loose_deff(counted: Counted, axis: Axis, scope: str) -> float | None:
     return pooled_deff(samples)
 
 
-def _with_replicates(
-    counted: Counted, axis: Axis, n: int, scope: str, fmr: list[RateSample], fnmr: list[RateSample]
-) -> tuple[list[RateSample], list[RateSample]]:
-    """Attach what the alternative interval methods need: replicates, or the sum of squares over pairs."""
-    if counted.replicates is not None and counted.chosen[n].what_if is None:
+def with_alternatives(
+    counted: Counted,
+    n: int,
+    sample: RateSample,
+    *,
+    cells: NDArray[np.bool_] | None = None,
+    members: NDArray[np.bool_] | None = None,
+) -> RateSample:
+    """The sample with what the alternative interval methods need, where it was counted at this threshold.
+
+    ``cells`` [finest, finest] marks the non-mated comparisons of an FMR, ``members`` [finest] the mated ones of an FNMR.
+    """
+    if counted.chosen[n].what_if is not None:
+        return sample
+    level = counted.listed_level[n]
+    if counted.replicates is not None:
         g = counted.groups.count
         by_cell = counted.replicates["replicate"]
         levels = by_cell.shape[0] // (g * g + g)
-        nonmated = by_cell[: g * g * levels].reshape(g, g, levels, -1)
-        mated = by_cell[g * g * levels :].reshape(g, levels, -1)
-        level = counted.listed_level[n]
-        for k in range(len(fmr)):
-            inside = nonmated[_finest_cells(axis, scope, k)]
-            fmr[k] = replace(fmr[k], replicates=_ratio(inside[:, level:].sum(axis=(0, 1)), inside.sum(axis=(0, 1))))
-            own = mated[axis.of_finest == k]
-            fnmr[k] = replace(fnmr[k], replicates=_ratio(own[:, :level].sum(axis=(0, 1)), own.sum(axis=(0, 1))))
-    if counted.pairs is not None and counted.chosen[n].what_if is None:
-        for k in range(len(fmr)):
-            cells = _finest_cells(axis, scope, k)
-            square = pair_square(
-                counted.pairs, counted.groups.finest, cells, counted.listed_level[n], fmr[k].rate or 0.0
-            )
-            fmr[k] = replace(fmr[k], pair_square=square)
-    return fmr, fnmr
+        if cells is not None:
+            inside = by_cell[: g * g * levels].reshape(g, g, levels, -1)[cells]
+            wrong = inside[:, level:].sum(axis=(0, 1))
+        else:
+            inside = by_cell[g * g * levels :].reshape(g, levels, -1)[members]
+            wrong = inside[:, :level].sum(axis=(0, 1))
+        sample = replace(sample, replicates=_ratio(wrong, inside.sum(axis=(0, 1))))
+    if counted.pairs is not None and cells is not None:
+        square = pair_square(counted.pairs, counted.groups.finest, cells, level, sample.rate or 0.0)
+        sample = replace(sample, pair_square=square)
+    return sample
 
 
 def _ratio(errors: NDArray[np.int64], all_of_them: NDArray[np.int64]) -> NDArray[np.float64]:

@@ -115,13 +115,13 @@ class Family:
         """A design effect for each group, the pooled one where a group has none of its own."""
         return [max(1.0, design_effect(s) or s.deff or 1.0) for s in self.samples(rate)]
 
-    def support(self) -> Support:
-        """The weakest group decides: fewest people and fewest comparisons stand behind a spread."""
-        both = [(f, n) for f, n in zip(self.samples("fmr"), self.samples("fnmr"), strict=True)]
+    def support(self, *rates: str) -> Support:
+        """The weakest group decides: the fewest people and the fewest errors in any group stand behind a spread."""
+        samples = [self.rated.fixed(rate)[k] for rate in rates for k in self.groups]
         return Support(
-            comparisons=sum(f.comparisons + n.comparisons for f, n in both),
-            subjects=min(len(self.rated.fixed("fmr")[k].delta) for k in self.groups),
-            errors=sum(f.errors + n.errors for f, n in both),
+            comparisons=sum(s.comparisons for s in samples),
+            subjects=min(len(s.delta) for s in samples),
+            errors=min(s.errors for s in samples),
         )
 
     def at(self, **more: At) -> dict[str, At]:
@@ -170,7 +170,7 @@ def spread_estimates(family: Family, rate: str) -> list[Estimate]:
                 undefined=result.undefined,
                 interval=made,
                 chance=by_chance,
-                support=family.support(),
+                support=family.support(rate),
                 notes=(result.note,) if result.note else (),
             )
         )
@@ -225,7 +225,7 @@ def combined_estimates(family: Family) -> list[Estimate]:
                     undefined=result.undefined,
                     interval=made,
                     chance=_chance(quantity, alpha, result, nulls),
-                    support=family.support(),
+                    support=family.support("fmr", "fnmr"),
                     notes=(result.note,) if result.note else (),
                 )
             )
@@ -372,7 +372,7 @@ def _skewed_error_ratio(family: Family) -> Estimate:
         undefined=result.undefined,
         interval=made,
         chance=by_chance,
-        support=family.support(),
+        support=family.support("fmr", "fnmr"),
     )
 
 

@@ -52,7 +52,7 @@ def _held_against(
             )
         ]
     # A ratio is only as good as its errors; a plain rate may rest on a zero-error limit.
-    ratio = get(requirement.quantity).unit in ("rate ratio", "odds ratio")
+    ratio = get(requirement.quantity).unit in ("rate ratio", "odds ratio", "ratio")
     found = []
     for k, estimate in enumerate(about):
         verdict, reason = judge(estimate, requirement, min_subjects=min_subjects, min_errors=min_errors if ratio else 0)

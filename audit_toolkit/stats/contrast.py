@@ -31,8 +31,8 @@ def log_ratio(a: RateSample, b: RateSample) -> tuple[float, float, float] | None
     """The logarithm of p_a / p_b, its standard error, its degrees of freedom; ``None`` where a count is 0 or no interval exists.
 
     Influence delta_a / p_a - delta_b / p_b over all subjects of either; degrees of freedom are those of the rate that rests
-    on fewer people. (Pooling them after Welch covered .93 where a few people make most of the errors; this covers .95 to
-    .98.) Where a rate's jackknife variance lies under the binomial one, the difference is added.
+    on fewer people. (Pooling them after Welch covered .92 where a few people make most of the errors; this covered .96 or
+    more.) Where a rate's jackknife variance lies under the binomial one, the difference is added.
     """
     if a.degenerate or b.degenerate or no_interval(a) or no_interval(b):
         return None
