@@ -19,5 +19,5 @@ class Context:
     min_people: int = 5
     engine: Engine = field(default_factory=lambda: local(available_threads()))
     chunk_rows: int = 1_048_576
-    memory_rows: int = 4_194_304
+    memory_rows: int = 1_048_576
     progress: Progress | None = None

@@ -55,7 +55,7 @@ class Execution(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     threads: int = 0
     chunk_rows: int = 1_048_576
-    memory_rows: int = 4_194_304
+    memory_rows: int = 1_048_576
 
     def __post_init__(self) -> None:
         if self.threads < 0 or self.chunk_rows < 1 or self.memory_rows < 1:

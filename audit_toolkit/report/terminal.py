@@ -46,6 +46,7 @@ def render_text(record: Record, *, width: int = 80, color: bool = False) -> str:
         markup=False,
         emoji=False,
         legacy_windows=False,
+        force_jupyter=False,  # inside a notebook rich would show every line there instead of writing it to `out`
         _environ={},
     )
     _head(console, record)

@@ -49,9 +49,9 @@ class SurveyOptions:
     unlabelled: tuple[str, ...] = ("", "unknown", "na", "n/a", "none", "nan", "null", "?")
     """Labels (compared in lower case, stripped) that mean "no label"."""
     chunk_rows: int = 1_048_576
-    memory_rows: int = 4_194_304
+    memory_rows: int = 1_048_576
     """Coded rows held in memory; past that they go to a temporary folder."""
-    duplicate_rows: int = 2_097_152
+    duplicate_rows: int = 1_048_576
     """Rows a duplicate partition may hold in memory."""
     covariate_bins: int = 5
     """A numeric covariate with more distinct values than this is cut into that many classes of equal count."""
