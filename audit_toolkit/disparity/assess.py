@@ -28,7 +28,8 @@ from audit_toolkit.evidence.estimate import Estimate
 from audit_toolkit.evidence.finding import Finding, Method
 from audit_toolkit.evidence.record import Input
 from audit_toolkit.evidence.series import Series
-from audit_toolkit.sources.survey import Survey, SurveyOptions, survey
+from audit_toolkit.sources.options import SurveyOptions
+from audit_toolkit.sources.survey import Survey, survey
 from audit_toolkit.sources.table import ScoreSource
 
 METHOD = Method(

@@ -34,7 +34,8 @@ _EMPTY = {
 
 def place(chosen: Chosen) -> dict[str, At]:
     """Where an estimate at this threshold was taken."""
-    return {"threshold": chosen.shown, "policy": chosen.policy}
+    where: dict[str, At] = {"threshold": chosen.shown, "policy": chosen.policy}
+    return where if chosen.what_if is None else {**where, "what_if": "a threshold of its own for each group"}
 
 
 def support(sample: RateSample) -> Support:

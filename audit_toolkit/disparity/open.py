@@ -5,13 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from audit_toolkit.disparity.plan import Section
+from audit_toolkit.disparity.plan import FILE_OPTIONS, FRAME, Section
 from audit_toolkit.errors import PlanError
 from audit_toolkit.sources.compose import keep_attributes
 from audit_toolkit.sources.table import ColumnMap, ScoreSource
-
-_FILES = ("impostor", "scores", "mask", "target", "query", "subject_of")
-"""Format options that name a file, relative to the plan's folder like every other path."""
 
 
 def open_section(section: Section, *, folder: Path, frame: Any = None, subjects: Any = None) -> ScoreSource:
@@ -22,13 +19,7 @@ def open_section(section: Section, *, folder: Path, frame: Any = None, subjects:
     """
     joined = {name: a.column or name for name, a in section.attributes.items() if not a.reference_column}
     own = {name: (a.reference_column, a.probe_column) for name, a in section.attributes.items() if a.reference_column}
-    for name, attribute in section.attributes.items():
-        if bool(attribute.reference_column) != bool(attribute.probe_column):
-            raise PlanError(
-                "An attribute names a column for one side only.",
-                where=f"$.disparity.attributes.{name}",
-                mend="Give both reference_column and probe_column, or join the attribute from a subject table.",
-            )
+    _check_parts(section)
     columns = ColumnMap(
         **{f: getattr(section.columns, f) for f in section.columns.__struct_fields__},
         attributes=own,
@@ -38,10 +29,12 @@ def open_section(section: Section, *, folder: Path, frame: Any = None, subjects:
         from audit_toolkit.sources.frames import open_frame
 
         source = open_frame(frame, columns)
+    elif section.scores == FRAME:
+        raise _no_frame("$.disparity.scores")
     else:
         from audit_toolkit.sources.formats import open_scores
 
-        options = {k: folder / str(v) if k in _FILES else v for k, v in section.format_options.items()}
+        options = {k: folder / str(v) if k in FILE_OPTIONS else v for k, v in section.format_options.items()}
         source = open_scores(folder / section.scores, section.format, columns, **options)
     if source.higher_is_hint is not None and source.higher_is_hint != section.higher_is:
         raise PlanError(
@@ -56,6 +49,8 @@ def open_section(section: Section, *, folder: Path, frame: Any = None, subjects:
         key = "subject"
         if section.subjects is not None:
             key = section.subjects.id
+            if table is None and section.subjects.path == FRAME:
+                raise _no_frame("$.disparity.subjects.path")
             table = folder / section.subjects.path if table is None else table
         if table is None:
             raise PlanError(
@@ -68,3 +63,40 @@ def open_section(section: Section, *, folder: Path, frame: Any = None, subjects:
         source = join_subjects(source, table, key, {name: joined[name] for name in missing})
     # A row is excluded where a label is missing, so labels that nobody asked for must not cost rows.
     return keep_attributes(source, list(section.attributes))
+
+
+def _no_frame(where: str) -> PlanError:
+    return PlanError(
+        "This plan was made for a data frame, which cannot be read again.",
+        where=where,
+        mend="Save the frame as Parquet or CSV and name that file here, or call `disparity` with the frame.",
+    )
+
+
+def _check_parts(section: Section) -> None:
+    """Refuse columns in two parts at once: ids as labels would be printed, and equal sides would make every row mated."""
+    columns = section.columns
+    ids = {columns.reference_subject, columns.probe_subject, columns.reference_sample, columns.probe_sample}
+    if section.subjects is not None:
+        ids.add(section.subjects.id)
+    if columns.reference_subject == columns.probe_subject or columns.reference_sample == columns.probe_sample:
+        raise PlanError(
+            "One column is named for the reference and for the probe.",
+            where="$.disparity.columns",
+            mend="Name the column of each side.",
+        )
+    for name, attribute in section.attributes.items():
+        joined = "" if attribute.reference_column else attribute.column or name
+        if {attribute.reference_column, attribute.probe_column, joined} & ids:
+            raise PlanError(
+                "An attribute is made of the column that names people or samples; they are no groups.",
+                where=f"$.disparity.attributes.{name}",
+                mend="Name the columns that hold the groups.",
+            )
+    for name, column in section.covariates.items():
+        if column in ids:
+            raise PlanError(
+                "A covariate is made of the column that names people or samples; they are no classes.",
+                where=f"$.disparity.covariates.{name}",
+                mend="Name a column such as camera or quality.",
+            )

@@ -13,6 +13,15 @@ from msgspec import Struct, field
 
 from audit_toolkit.errors import PlanError
 
+FRAME = "(a data frame)"
+"""What stands in place of a file where a frame was handed over; no file can be read from it again."""
+
+FILE_OPTIONS = ("impostor", "scores", "mask", "target", "query", "subject_of")
+"""Format options that name a file, relative to the plan's folder like every other path."""
+
+LARGEST = 1e30
+"""No threshold lies beyond this; the squares of numbers much larger than it are no numbers."""
+
 
 class Columns(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Which columns of the file play which part; what is left out keeps its canonical name."""
@@ -41,6 +50,16 @@ class Attribute(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     labels: tuple[str, ...] = ()
     reference: str = ""
 
+    def __post_init__(self) -> None:
+        if bool(self.reference_column) != bool(self.probe_column):
+            raise ValueError("give both `reference_column` and `probe_column`, or `column` of a subject table")
+        if self.reference_column and self.column:
+            raise ValueError("`column` is for a subject table, and the score file's own columns are named too")
+        if len(set(self.labels)) != len(self.labels) or any(not label.strip() for label in self.labels):
+            raise ValueError("`labels` lists an empty label, or one twice")
+        if self.labels and self.reference and self.reference not in self.labels:
+            raise ValueError("the `reference` group is not among `labels`")
+
 
 class Subjects(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A table of people to join labels from: one row a person, ``id`` names the column that the scores refer to."""
@@ -64,10 +83,17 @@ class Threshold(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     axis: str = ""
 
     def __post_init__(self) -> None:
-        if self.policy == "vendor" and self.value is None:
-            raise ValueError("a vendor threshold needs `value`")
+        needed = {"value": self.value, "target": self.target, "of": self.of, "axis": self.axis}
+        foreign = [f"`{k}`" for k, v in needed.items() if v not in (None, {}, "") and k not in _OF_POLICY[self.policy]]
+        if foreign:
+            raise ValueError(f"{' and '.join(foreign)} would have no effect on a threshold by policy {self.policy!r}")
+        if self.policy == "vendor" and (self.value is None or not abs(self.value) <= LARGEST):
+            raise ValueError(f"a vendor threshold needs `value`, a number of at most {LARGEST:g}")
         if self.policy in ("fmr", "fmr_per_group") and (self.target is None or not 0.0 < self.target < 1.0):
             raise ValueError("a threshold set by FMR needs `target` between 0 and 1")
+
+
+_OF_POLICY = {"vendor": ("value",), "fmr": ("target", "of"), "eer": (), "fmr_per_group": ("target", "axis")}
 
 
 class Uncertainty(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -78,8 +104,8 @@ class Uncertainty(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     replicates: int = 1024
 
     def __post_init__(self) -> None:
-        if not 0.5 <= self.level < 1.0:
-            raise ValueError("`level` must lie in [0.5, 1)")
+        if not 0.5 < self.level < 1.0:
+            raise ValueError("`level` must lie between 0.5 and 1")
         if self.replicates < 64 or self.replicates % 64 or self.replicates > 65_536:
             raise ValueError("`replicates` must be a multiple of 64 between 64 and 65536")
 
@@ -89,6 +115,10 @@ class SupportRule(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
 
     min_subjects: int = 30
     min_errors: int = 10
+
+    def __post_init__(self) -> None:
+        if self.min_subjects < 0 or self.min_errors < 0:
+            raise ValueError("`min_subjects` and `min_errors` must be 0 or more")
 
 
 class Section(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -115,17 +145,33 @@ class Section(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     support: SupportRule = SupportRule()
 
     def __post_init__(self) -> None:
+        if not self.scores.strip():
+            raise ValueError("`scores` names no file")
         if not self.attributes:
             raise ValueError("`attributes` names no attribute to compare groups by")
+        if any(not name.strip() or ":" in name or " x " in name for name in self.attributes):
+            raise ValueError("a name in `attributes` is empty or holds ':' or ' x ', which join names in the report")
         if not self.thresholds:
             raise ValueError("`thresholds` is empty: state the vendor's value, a target FMR, or the EER")
         if len(self.thresholds) > MOST_THRESHOLDS:
             raise ValueError(f"at most {MOST_THRESHOLDS} thresholds can be asked for in one audit")
-        if any(not 0.0 <= a <= 1.0 for a in self.alphas):
-            raise ValueError("`alphas` must lie in [0, 1]")
+        if any(not 0.0 <= a <= 1.0 for a in self.alphas) or len(set(self.alphas)) != len(self.alphas):
+            raise ValueError("`alphas` must lie in [0, 1], each once")
         for names in self.intersections:
             if len(names) < 2 or len(set(names)) != len(names) or any(n not in self.attributes for n in names):
                 raise ValueError("each entry of `intersections` lists two or more different names from `attributes`")
+        if len({frozenset(names) for names in self.intersections}) != len(self.intersections):
+            raise ValueError("`intersections` lists the same attributes twice")
+        axes = {*self.attributes, *map(axis_name, self.intersections)}
+        for k, asked in enumerate(self.thresholds):
+            if asked.axis and asked.axis not in axes:
+                raise ValueError(f"`thresholds[{k}].axis` is none of {', '.join(sorted(axes))}")
+            if set(asked.of) - set(self.attributes):
+                raise ValueError(f"`thresholds[{k}].of` names an attribute that `attributes` has not")
+            if asked.of and axis_name(tuple(n for n in self.attributes if n in asked.of)) not in axes:
+                raise ValueError(
+                    f"`thresholds[{k}].of` needs its attributes together in `intersections`, in their order"
+                )
 
     def statements(self) -> dict[str, str]:
         """The four statements without which no figure means anything, and what the rates are taken over."""

@@ -73,7 +73,8 @@ def rate_axis(counted: Counted, axis: Axis, n: int, scope: str) -> Rated:
                 cells = _finest_cells(axis, scope, k)
                 f = local_density(counted.grid["nonmated"][cells].sum(axis=0), counted.edges, chosen.value)
                 h = local_density(counted.grid["mated"][axis.of_finest == k].sum(axis=0), counted.edges, chosen.value)
-                if not fmr[k].degenerate:
+                # Over the very cells the threshold was set on, the FMR would be the target by construction: hold it fixed.
+                if not fmr[k].degenerate and not np.array_equal(cells, chosen.set_on):
                     fmr_set[k] = adjust_for_threshold(fmr[k], f, base, f_base, -1)
                 if not fnmr[k].degenerate:
                     fnmr_set[k] = adjust_for_threshold(fnmr[k], h, base, f_base, +1)

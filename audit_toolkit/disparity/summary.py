@@ -24,7 +24,7 @@ from audit_toolkit.evidence.estimate import At, Chance, Estimate, Interval, Supp
 from audit_toolkit.stats.dependence import RateSample, design_effect, from_counts, with_deff
 from audit_toolkit.stats.intervals import DEFAULT, simultaneous
 from audit_toolkit.stats.spread import KERNELS, PROJECTED, Spread, measure, project
-from audit_toolkit.stats.spread_uncertainty import chance, joint_jackknife, null_rates
+from audit_toolkit.stats.spread_uncertainty import LEAST_DEFINED, chance, joint_jackknife, null_rates
 
 EPSILON = 1e-5
 """What WERM adds to every rate in its geometric mean."""
@@ -322,7 +322,7 @@ def _chance(quantity: str, alpha: float, result: Spread, nulls: Sequence[Floats]
     how = f"{len(values)} parametric draws at the pooled rates with the design effect"
     if len(defined) < len(values):
         how += f"; undefined in {1 - len(defined) / len(values):.1%} of draws, which are left out"
-    if not len(defined):
+    if len(defined) < LEAST_DEFINED * len(values):
         return Chance(expected=None, high=None, corrected=None, method=how)
     worse = quantity == "fairness_discrepancy_rate"  # smaller is further from the ideal
     expected, far = (float(v) for v in np.quantile(defined, [0.5, 0.05 if worse else 0.95]))

@@ -100,10 +100,11 @@ class Estimate(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         return self.simultaneous or self.interval
 
     def matches(self, quantity: str, of: Mapping[str, str], at: Mapping[str, At]) -> bool:
-        """Whether this is the quantity asked for, in the group and at the place asked for (``"*"`` = any group)."""
+        """Whether this is the quantity asked for, of exactly the axes asked for (``"*"`` = any group; none = everybody)."""
         return (
             self.quantity == quantity
-            and all(k in self.of and v in ("*", self.of[k]) for k, v in of.items())
+            and self.of.keys() == of.keys()
+            and all(v in ("*", self.of[k]) for k, v in of.items())
             and all(self.at.get(k) == v for k, v in at.items())
         )
 

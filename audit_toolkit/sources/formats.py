@@ -75,9 +75,33 @@ def open_scores(
     lacking = [o for o in allowed if takes[o].default is inspect.Parameter.empty and o not in options]
     if lacking:
         raise UsageError(f"The format {name} also needs {', '.join(lacking)}.", mend="Name the file that holds it.")
+    options = {name: _typed(value, takes[name]) for name, value in options.items()}
     if "columns" in takes:
         return reader(path, columns=given, **options)
     return reader(path, **_from_map(name, given, options), **options)
+
+
+def _typed(value: Any, parameter: inspect.Parameter) -> Any:
+    """An option as its reader wants it: plans and the command line can only say text, numbers and true or false.
+
+    "true" and "false" where a yes or no is meant; ``gender=female,age=old`` where labels are meant. Raises `UsageError`.
+    """
+    if isinstance(parameter.default, bool) and not isinstance(value, bool):
+        words = {"true": True, "yes": True, "false": False, "no": False}
+        if str(value).strip().lower() not in words:
+            raise UsageError(f"The option {parameter.name} is neither true nor false.", mend="Write true or false.")
+        return words[str(value).strip().lower()]
+    if parameter.name in _LABEL_OPTIONS and isinstance(value, str):
+        pairs = [part.partition("=") for part in value.split(",")]
+        if not all(name.strip() and sign and label.strip() for name, sign, label in pairs):
+            raise UsageError(
+                f"The option {parameter.name} does not read ATTRIBUTE=LABEL.", mend="For example gender=female,age=old."
+            )
+        return {name.strip(): label.strip() for name, _, label in pairs}
+    return value
+
+
+_LABEL_OPTIONS = ("reference_label", "probe_label")
 
 
 def _from_map(name: str, columns: ColumnMap, options: dict[str, Any]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -22,11 +22,9 @@ from audit_toolkit.core import codes
 from audit_toolkit.errors import InputError
 from audit_toolkit.sources import coding
 from audit_toolkit.sources.covariates import Covariate, numeric
+from audit_toolkit.sources.options import Progress, SurveyOptions
 from audit_toolkit.sources.spill import Arrays, Spill, join
 from audit_toolkit.sources.table import ScoreSource
-
-if TYPE_CHECKING:
-    from audit_toolkit.sources.survey import Progress, SurveyOptions
 
 Ints = NDArray[np.int32]
 READ_ROWS = 262_144

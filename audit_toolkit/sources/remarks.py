@@ -5,19 +5,15 @@ Promise: every reason names columns and counts, never a value of a person; a war
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 from numpy.typing import NDArray
 
 from audit_toolkit.core import codes
 from audit_toolkit.evidence.record import Exclusion
 from audit_toolkit.sources.intake import Intake, label_codes, special_code
+from audit_toolkit.sources.options import SurveyOptions
 from audit_toolkit.sources.settle import Settled
 from audit_toolkit.sources.table import ScoreSource
-
-if TYPE_CHECKING:
-    from audit_toolkit.sources.survey import SurveyOptions
 
 
 def skipped(source: ScoreSource) -> list[Exclusion]:
@@ -109,6 +105,11 @@ def warnings(intake: Intake, settled: Settled, source: ScoreSource, options: Sur
         out.append("Some pairs of samples were compared both ways with different scores; both comparisons are kept.")
     if intake.has_transactions and intake.has_weights:
         out.append("Weights do not act on transaction-level rates: each transaction counts once.")
+    for attribute, declared in options.labels:
+        met = intake.label_books[intake.attributes.index(attribute)]
+        absent = [label for label in declared if label not in met]
+        if absent:
+            out.append(f"No row names {', '.join(map(repr, absent))}, declared for {attribute}; check the spelling.")
     for name in _one_sided(source):
         out.append(f"Column {name} has no counterpart on the other side and was not used.")
     return tuple(out)

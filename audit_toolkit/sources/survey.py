@@ -15,11 +15,11 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,32 +29,10 @@ from audit_toolkit.errors import InputError, UsageError
 from audit_toolkit.evidence.record import Exclusion
 from audit_toolkit.sources import covariates, remarks
 from audit_toolkit.sources.intake import Intake, take_in
+from audit_toolkit.sources.options import Progress, SurveyOptions
 from audit_toolkit.sources.settle import Settled, settle
 from audit_toolkit.sources.spill import Spill
 from audit_toolkit.sources.table import ScoreSource
-
-Progress = Callable[[str, int, int | None], None]
-"""progress(stage, done, total): rows done of rows expected (``None`` where unknown)."""
-
-
-@dataclass(frozen=True, slots=True)
-class SurveyOptions:
-    """How rows are judged; each choice is printed in the record."""
-
-    higher_is: Literal["same", "different"] = "same"
-    failure_scores: tuple[float, ...] = ()
-    """Score values that mean "no comparison was possible" (for example -1): counted as exclusions, by value."""
-    labels: tuple[tuple[str, tuple[str, ...]], ...] = ()
-    """Per attribute the labels that are allowed; others are excluded and counted. Empty: all labels."""
-    unlabelled: tuple[str, ...] = ("", "unknown", "na", "n/a", "none", "nan", "null", "?")
-    """Labels (compared in lower case, stripped) that mean "no label"."""
-    chunk_rows: int = 1_048_576
-    memory_rows: int = 1_048_576
-    """Coded rows held in memory; past that they go to a temporary folder."""
-    duplicate_rows: int = 1_048_576
-    """Rows a duplicate partition may hold in memory."""
-    covariate_bins: int = 5
-    """A numeric covariate with more distinct values than this is cut into that many classes of equal count."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,7 +173,7 @@ def _survey(source: ScoreSource, options: SurveyOptions, spill: Spill, progress:
         raise InputError(
             f"None of the {rows_read} rows can be used ({why}).",
             where=source.name,
-            mend="Check that the columns were named rightly.",
+            mend="Check that the columns were named rightly, and declared labels spelt as in the file.",
         )
     enrol, acquire = _attempts(intake, provisional)
     counts = settled.histogram.sum(axis=1)

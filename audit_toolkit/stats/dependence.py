@@ -214,6 +214,18 @@ def align(a: RateSample, b: RateSample) -> tuple[NDArray[np.float64], NDArray[np
     return pull[0], pull[1]
 
 
+def joint_strata(sides: NDArray[np.int64]) -> NDArray[np.int64]:
+    """One stratum per combination of sides: ``sides`` [rates, people] (-1 = not in the rate) -> codes from 0 [people].
+
+    People who were sampled alike for every rate are one stratum of the joint resampling.
+    """
+    code = np.zeros(sides.shape[1], dtype=np.int64)
+    for side in sides:
+        _, own = np.unique(side, return_inverse=True)
+        _, code = np.unique(code * (int(own.max(initial=0)) + 1) + own, return_inverse=True)
+    return code
+
+
 def covariance(a: RateSample, b: RateSample) -> float:
     """How two rates move together because they share people: the joint jackknife; 0 where they share nobody.
 

@@ -17,12 +17,15 @@ from numpy.typing import NDArray
 
 from audit_toolkit.errors import UsageError
 from audit_toolkit.evidence.estimate import Chance, Interval
-from audit_toolkit.stats.dependence import RateSample, centred, no_interval, satterthwaite
+from audit_toolkit.stats.dependence import RateSample, centred, joint_strata, no_interval, satterthwaite
 from audit_toolkit.stats.intervals import open_interval
 from audit_toolkit.stats.proportion import check_level, t_quantile, zero_error_upper
 from audit_toolkit.stats.spread import Kernel, kernel
 
 Floats = NDArray[np.float64]
+
+LEAST_DEFINED = 0.5
+"""Where the measure is defined in fewer draws than this share, what chance would give is left undefined too."""
 
 _MOST_CELLS = 4_000_000
 
@@ -58,7 +61,7 @@ def joint_jackknife(
         at += len(sample.subject)
         pull[mine, k] = sample.delta
         side[mine, k] = sample.stratum
-    _, stratum = np.unique(side, axis=0, return_inverse=True)
+    stratum = joint_strata(side.T)
     value = float(function(rates))
     if not math.isfinite(value):
         return open_interval(level, f"{method}: none, the measure is undefined")
@@ -67,7 +70,6 @@ def joint_jackknife(
         left[low : low + step] = function(np.clip(rates + pull[low : low + step], 0.0, 1.0))
     if not np.isfinite(left).all():
         return open_interval(level, f"{method}: none, the measure is undefined when one person is left out")
-    stratum = stratum.ravel().astype(np.int64)
     influence = centred(RateSample(0, 1, left - value, people, stratum))
     sizes = np.bincount(stratum)
     means = np.bincount(stratum, weights=left - value) / sizes
@@ -156,7 +158,7 @@ def chance(
     how = f"{draws} parametric draws at the pooled rate with the design effect"
     if share < 1.0:
         how += f"; undefined in {1 - share:.1%} of draws, which are left out"
-    if len(defined) == 0:
+    if share < LEAST_DEFINED:
         return Chance(expected=None, high=None, corrected=None, method=how)
     expected, high = (float(v) for v in np.quantile(defined, [0.5, 0.95]))
     observed = float(work(rates))

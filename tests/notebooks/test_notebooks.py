@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import subprocess
 import sys
@@ -77,7 +76,6 @@ def executed(path: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Any,
     done = subprocess.run(
         [sys.executable, "-c", RUNNER, str(path), str(target), str(SECONDS_A_CELL)],
         cwd=folder,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])},
         capture_output=True,
         text=True,
         check=False,
