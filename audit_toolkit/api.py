@@ -9,6 +9,7 @@ There is no second path: every function here builds a `Plan` and runs it.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -17,14 +18,13 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
+from audit_toolkit.disparity.plan import FRAME
 from audit_toolkit.engines.fold import Progress
 from audit_toolkit.errors import AuditError, InputError, UsageError
 from audit_toolkit.evidence.estimate import Estimate
 from audit_toolkit.evidence.record import Record
 from audit_toolkit.evidence.series import Series
-from audit_toolkit.plan.model import Plan, load_plan, make_plan
+from audit_toolkit.plan.model import Plan, load_plan, make_plan, moved
 from audit_toolkit.plan.run import run_plan
 
 if TYPE_CHECKING:
@@ -35,16 +35,23 @@ Groups = Sequence[str] | Mapping[str, str | tuple[str, str]]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Audit:
-    """A finished audit: the record, what stands in ``run.json``, the plan, and the exit code a command would end with."""
+    """A finished audit: the record, what stands in ``run.json``, the plan, and the exit code a command would end with.
+
+    ``folder`` is what the plan's paths are relative to.
+    """
 
     record: Record
     run: dict[str, Any]
     plan: Plan
     exit_code: int
+    folder: Path = Path()
 
     def estimates(self, quantity: str, of: Mapping[str, str] | None = None, **at: float | str) -> tuple[Estimate, ...]:
-        """The estimates of a quantity, optionally of one group (``{"gender": "female"}``) or place (``threshold=0.6``)."""
-        return tuple(e for e in self.record.estimates if e.matches(quantity, of or {}, at))
+        """The estimates of a quantity: all of them, or those of exactly the axes in ``of``, at a place (``threshold=0.6``).
+
+        ``of={"gender": "female"}`` is one group, ``{"gender": "*"}`` every gender, ``{}`` everybody and the summaries.
+        """
+        return tuple(e for e in self.record.estimates if e.matches(quantity, e.of if of is None else of, at))
 
     def series(self, kind: str, quantity: str | None = None) -> tuple[Series, ...]:
         """The series of a kind (``"curve"``, ``"matrix"``, ``"histogram"``)."""
@@ -97,10 +104,12 @@ class Audit:
     def save(self, folder: str | os.PathLike[str]) -> Path:
         """Write ``record.json``, ``report.html``, ``run.json`` and ``plan.json`` into a folder; returns the report's path.
 
-        Each file appears whole or not at all. Raises `InputError` where the folder cannot be written.
+        The four files appear together, each whole, or none does. Paths in ``plan.json`` are relative to the folder it stands
+        in, so that ``run`` can carry it out again; only a plan that was made for a data frame cannot be. Raises `InputError`
+        where the folder cannot be written.
         """
         target = Path(folder)
-        plan = msgspec.to_builtins(self.plan)
+        plan = moved(self.plan, self.folder, target)
         files = {
             "record.json": self.record.to_bytes(),
             "report.html": self.html(),
@@ -109,13 +118,12 @@ class Audit:
         }
         try:
             target.mkdir(parents=True, exist_ok=True)
-            for name, data in files.items():
-                _write_whole(target / name, data)
+            _write_together(target, files)
         except OSError as error:
             raise InputError(
-                f"The folder for the report cannot be written ({error.strerror}).",
+                f"The folder for the report cannot be written ({error.strerror or 'write failed'}).",
                 where=target.name,
-                mend="Choose another folder with --out.",
+                mend="Choose another folder.",
             ) from error
         return target / "report.html"
 
@@ -130,13 +138,20 @@ class Audit:
         return self.text()
 
 
-def _write_whole(path: Path, data: bytes) -> None:
-    part = path.with_name(f".{path.name}.part")
+def _write_together(folder: Path, files: Mapping[str, bytes]) -> None:
+    """Write every file under a passing name first, so that a full disk or an interrupt leaves none of them half-done."""
+    parts = {folder / f".{name}.part": folder / name for name in files}
+    blocked = next((path for path in parts.values() if path.is_dir()), None)
+    if blocked is not None:
+        raise IsADirectoryError(errno.EISDIR, f"{blocked.name} is a folder there")
     try:
-        part.write_bytes(data)
-        os.replace(part, path)
+        for part, path in parts.items():
+            part.write_bytes(files[path.name])
+        for part, path in parts.items():
+            os.replace(part, path)
     finally:
-        part.unlink(missing_ok=True)
+        for part in parts:
+            part.unlink(missing_ok=True)
 
 
 def run(
@@ -150,7 +165,7 @@ def run(
     base = Path.cwd() if folder is None else Path(folder)
     if isinstance(plan, str | os.PathLike):
         path = Path(plan)
-        base = path.parent if folder is None else base
+        base = path.absolute().parent if folder is None else base
         made = load_plan(path)
     elif isinstance(plan, Plan):
         made = plan
@@ -161,7 +176,7 @@ def run(
 
 def _finish(plan: Plan, folder: Path, frame: Any, subjects: Any, progress: Progress | None) -> Audit:
     outcome = run_plan(plan, folder=folder, frame=frame, subjects=subjects, progress=progress)
-    return Audit(outcome.record, outcome.run, plan, outcome.exit_code)
+    return Audit(outcome.record, outcome.run, plan, outcome.exit_code, folder)
 
 
 def disparity_plan(
@@ -181,7 +196,7 @@ def disparity_plan(
     days_between_mated_captures: str = "not provided",
     requirements: Sequence[Mapping[str, Any]] = (),
     min_people: int = 5,
-    level: float = 0.95,
+    level: float | None = None,
     threads: int = 0,
     **section: Any,
 ) -> Plan:
@@ -191,6 +206,15 @@ def disparity_plan(
     mapping from name to (reference column, probe column), or to a column of the subject table. Without any threshold the
     equal error rate and an FMR of 1 in 1,000 are used. Further keywords are fields of the plan's disparity section.
     """
+    if level is not None:
+        if "uncertainty" in section:
+            raise UsageError("Both `level` and `uncertainty` were given.", mend="Put the level into `uncertainty`.")
+        section["uncertainty"] = {"level": level}
+    if "thresholds" in section and (threshold is not None or fmr is not None or eer):
+        raise UsageError(
+            "Both `thresholds` and one of `threshold`, `fmr`, `eer` were given.",
+            mend="Put all of them into `thresholds`.",
+        )
     thresholds: list[dict[str, Any]] = [{"policy": "vendor", "value": float(v)} for v in _many(threshold)]
     thresholds += [{"policy": "fmr", "target": float(v)} for v in _many(fmr)]
     if eer or not thresholds:
@@ -206,7 +230,6 @@ def disparity_plan(
         "attributes": _attributes(groups, joined=subjects is not None),
         "intersections": [list(i) for i in intersections],
         "thresholds": thresholds,
-        "uncertainty": {"level": level},
         **section,
     }
     if subjects is not None:
@@ -232,15 +255,21 @@ def _attributes(groups: Groups, *, joined: bool) -> dict[str, dict[str, str]]:
     if isinstance(groups, str):
         raise UsageError("`groups` is one string.", mend='Give a list of names, for example ["gender"].')
     if isinstance(groups, Mapping):
-        return {
-            name: {"column": where}
-            if isinstance(where, str)
-            else {"reference_column": where[0], "probe_column": where[1]}
-            for name, where in groups.items()
-        }
+        return {str(name): _columns_of(str(name), where) for name, where in groups.items()}
     if joined:
         return {name: {"column": name} for name in groups}
     return {name: {"reference_column": f"reference_{name}", "probe_column": f"probe_{name}"} for name in groups}
+
+
+def _columns_of(name: str, where: str | tuple[str, str]) -> dict[str, str]:
+    if isinstance(where, str):
+        return {"column": where}
+    if len(where) != 2:
+        raise UsageError(
+            f"The group {name!r} does not name two columns.",
+            mend="Give (reference column, probe column), or one column of the subject table.",
+        )
+    return {"reference_column": where[0], "probe_column": where[1]}
 
 
 def disparity(
@@ -257,9 +286,9 @@ def disparity(
     options.setdefault("title", None)
     table = None if subjects is None or isinstance(subjects, str | os.PathLike) else subjects
     plan = disparity_plan(
-        os.fspath(scores) if from_file else "frame",
+        os.fspath(scores) if from_file else FRAME,
         groups=groups,
-        subjects=None if subjects is None else "frame" if table is not None else os.fspath(subjects),
+        subjects=None if subjects is None else FRAME if table is not None else os.fspath(subjects),
         **options,
     )
     return _finish(plan, Path.cwd(), None if from_file else scores, table, progress)

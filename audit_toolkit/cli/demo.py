@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from audit_toolkit.cli.show import finish, out_option, progress
+from audit_toolkit.cli.show import check_out, finish, out_option, progress
 
 
 @click.command("demo")
@@ -18,6 +18,7 @@ def command(out: Path, quiet: bool) -> int:
     """
     from audit_toolkit import api
 
+    check_out(out)
     with progress(quiet) as report:
         audit = api.demo(progress=report)
     return finish(audit, out, quiet)

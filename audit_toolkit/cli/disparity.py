@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from audit_toolkit.cli.show import finish, out_option, progress
+from audit_toolkit.cli.show import check_out, finish, out_option, progress
 from audit_toolkit.errors import UsageError
 
 
@@ -55,12 +55,13 @@ def command(scores: Path, out: Path, quiet: bool, **options: Any) -> int:
     """Measure how error rates differ between the groups in SCORES, a file of comparison scores, and write the report."""
     from audit_toolkit import api
 
+    check_out(out)
     groups, attributes = _groups(options["groups"], joined=options["subjects"] is not None)
     subjects = options["subjects"]
     plan = api.disparity_plan(
         os.fspath(scores),
         groups=groups,
-        intersections=[i.split(",") for i in options["intersections"]],
+        intersections=[[n.strip() for n in i.split(",")] for i in options["intersections"]],
         threshold=options["thresholds"] or None,
         fmr=options["targets"] or None,
         eer=options["eer"],
@@ -94,14 +95,19 @@ def _groups(given: tuple[str, ...], *, joined: bool) -> tuple[dict[str, str | tu
         name, _, rest = text.rpartition("=")
         columns = [c.strip() for c in rest.split(",")]
         if len(columns) == 2 and all(columns):
-            found[name or _common(*columns)] = (columns[0], columns[1])
+            name = name or _common(*columns)
         elif len(columns) == 1 and columns[0] and joined:
-            found[name or columns[0]] = columns[0]
+            name = name or columns[0]
         else:
             raise UsageError(
                 "--group needs two columns, one for the reference and one for the probe.",
                 mend="For example --group gender=reference_gender,probe_gender; with --subjects, one column of that table.",
             )
+        if name in found:
+            raise UsageError(
+                f"--group names {name!r} twice.", mend=f"Give one another name: --group NAME={','.join(columns)}."
+            )
+        found[name] = columns[0] if len(columns) == 1 else (columns[0], columns[1])
     return found, list(found)
 
 
@@ -117,9 +123,18 @@ def _pairs(given: tuple[str, ...], option: str) -> dict[str, str]:
     for text in given:
         key, sign, value = text.partition("=")
         if not sign or not key or not value:
-            raise UsageError(f"{option} takes KEY=VALUE.", mend=f"For example {option} score=similarity.")
+            raise UsageError(f"{option} takes KEY=VALUE.", mend=f"For example {option} {_EXAMPLE[option]}.")
+        if key in found:
+            raise UsageError(f"{option} names {key!r} twice.", mend="Give it once.")
         found[key] = value
     return found
+
+
+_EXAMPLE = {
+    "--column": "score=similarity",
+    "--covariate": "camera=camera_model",
+    "--format-option": "'delimiter=;'",
+}
 
 
 def _requirements(options: dict[str, Any], attributes: list[str]) -> list[dict[str, Any]]:

@@ -9,7 +9,12 @@ Commands load on demand, so that ``--help`` stays light.
 from __future__ import annotations
 
 import importlib
+import io
+import signal
 import sys
+import threading
+import traceback
+from pathlib import PurePath
 
 import click
 
@@ -50,6 +55,10 @@ def cli() -> None:
 
 def main() -> None:
     """Run the command line; errors end in one sentence on stderr and the exit code they stand for."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a label that the terminal cannot show must not end a finished audit
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # tidy up as after Ctrl-C
     try:
         code = cli.main(standalone_mode=False)
         sys.exit(code if isinstance(code, int) else 0)
@@ -70,6 +79,21 @@ def main() -> None:
     except MemoryError:
         click.echo("Error: The machine's memory did not suffice. Ask for fewer attributes or thresholds.", err=True)
         sys.exit(4)
+    except Exception as error:
+        # An uncaught exception would end in 1, which means "violated"; and its text may quote a row.
+        click.echo(f"Error: {_unexpected(error)}", err=True)
+        sys.exit(4)
+
+
+def _unexpected(error: Exception) -> str:
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    ours = [f for f in traceback.extract_tb(error.__traceback__) if "audit_toolkit" in PurePath(f.filename).parts]
+    frame = ours[-1] if ours else place
+    name = "/".join(PurePath(frame.filename).parts[-2:])
+    return (
+        f"The run failed where it should not ({type(error).__name__} in {name}, line {frame.lineno}). This is a fault of "
+        "the toolkit: please report this line and the plan, without any data."
+    )
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from audit_toolkit.cli.show import finish, out_option, progress
+from audit_toolkit.cli.show import check_out, finish, out_option, progress
 
 
 @click.command("run")
@@ -19,6 +19,7 @@ def command(plan: Path, out: Path, quiet: bool) -> int:
     """
     from audit_toolkit import api
 
+    check_out(out)
     with progress(quiet) as report:
         audit = api.run(plan, progress=report)
     return finish(audit, out, quiet)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 import time
@@ -12,10 +13,24 @@ from typing import TYPE_CHECKING
 
 import click
 
+from audit_toolkit.errors import UsageError
+
 if TYPE_CHECKING:
     from audit_toolkit.api import Audit
 
 Report = Callable[[str, int, int | None], None]
+
+
+def check_out(out: Path) -> None:
+    """Refuse a folder that cannot be written before hours of work, not after; nothing is made or changed here."""
+    nearest = next(p for p in (out.absolute(), *out.absolute().parents) if os.path.lexists(p))
+    if not nearest.is_dir():
+        raise UsageError("--out leads through something that is not a folder.", where=nearest.name, mend=_OTHER)
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        raise UsageError("--out leads to a folder that cannot be written.", where=nearest.name, mend=_OTHER)
+
+
+_OTHER = "Choose another folder."
 
 
 @contextmanager

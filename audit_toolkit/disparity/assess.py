@@ -23,6 +23,7 @@ from audit_toolkit.disparity.plan import Section
 from audit_toolkit.disparity.rated import Rated, rate_axis
 from audit_toolkit.disparity.summary import combined_estimates, make_family, spread_estimates
 from audit_toolkit.engines.context import Context
+from audit_toolkit.errors import InputError
 from audit_toolkit.evidence.assessment import Assessment
 from audit_toolkit.evidence.estimate import Estimate
 from audit_toolkit.evidence.finding import Finding, Method
@@ -31,6 +32,9 @@ from audit_toolkit.evidence.series import Series
 from audit_toolkit.sources.options import SurveyOptions
 from audit_toolkit.sources.survey import Survey, survey
 from audit_toolkit.sources.table import ScoreSource
+
+LARGEST_SCORE = 1e30
+"""No score lies beyond this: squares of much larger ones are no numbers any more."""
 
 METHOD = Method(
     name="verification error rates by group",
@@ -64,6 +68,12 @@ def assess(section: Section, source: ScoreSource, context: Context) -> Assessmen
         memory_rows=context.memory_rows,
     )
     surveyed = survey(source, options, context.progress)
+    if max(abs(surveyed.low), abs(surveyed.high)) > LARGEST_SCORE:
+        raise InputError(
+            f"Scores reach beyond {LARGEST_SCORE:g}, where no grid can be laid.",
+            where=surveyed.name,
+            mend="If such a score means that no comparison was possible, declare it in failure_scores.",
+        )
     counted = count(section, surveyed, context)
     found = _Found()
     found.estimates += overall_estimates(counted, section)

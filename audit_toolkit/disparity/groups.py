@@ -112,7 +112,7 @@ def _axis(
             raise PlanError(
                 "The reference group stands in no used row.",
                 where=f"$.disparity.attributes.{name}.reference",
-                mend=f"Labels in the file: {', '.join(known)}.",
+                mend="Give a label of this attribute as the file spells it, or leave `reference` out.",
             )
     reference: int | None = labels.index(asked) if all(asked) and asked in labels else int(np.argmax(people))
     return Axis(attributes, labels, of_subject, of_finest, people, (None,) * len(labels), reference)

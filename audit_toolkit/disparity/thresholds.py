@@ -119,10 +119,18 @@ def _at_fmr(
         axis = next(a for a in groups.axes if a.name == name)
         wanted = tuple(asked.of[a] for a in axis.attributes)
         if wanted not in axis.labels:
-            raise PlanError("The threshold's group has no people in the file.", where=f"{where}.of")
+            raise PlanError(
+                "The threshold's group has no people in the file.",
+                where=f"{where}.of",
+                mend="Give a label as the file spells it.",
+            )
         k = axis.labels.index(wanted)
         if axis.withheld[k] is not None:
-            raise PlanError("The threshold's group has too few people to be shown.", where=f"{where}.of")
+            raise PlanError(
+                "The threshold's group has too few people to be shown.",
+                where=f"{where}.of",
+                mend="Set the threshold over everybody, or within a larger group.",
+            )
         inside = axis.of_finest == k
         cells = np.outer(inside, inside)
         over = f"within {axis.label(k)}"
@@ -166,7 +174,11 @@ def lowest_at_fmr(
     counts = grid["nonmated"][cells].sum(axis=0)
     total = int(counts.sum())
     if total == 0:
-        raise PlanError("A threshold by FMR needs non-mated comparisons, and there are none.", where=where)
+        raise PlanError(
+            "A threshold by FMR needs non-mated comparisons, and there are none.",
+            where=where,
+            mend="State the vendor's threshold instead.",
+        )
     allowed = int(Fraction(str(target)) * total)
     above = reaching(counts)[1:]  # above[b] = scores >= edges[b]
     b = int(np.flatnonzero(above > allowed)[-1])  # edge b lets too many through, edge b + 1 does not
@@ -203,7 +215,11 @@ def _equal_error(survey: Survey, scheme: Scheme, grid: State, edges: NDArray[Any
     nonmated, mated = grid["nonmated"].sum(axis=(0, 1)), grid["mated"].sum(axis=0)
     n, m = int(nonmated.sum()), int(mated.sum())
     if n == 0 or m == 0:
-        raise PlanError("The equal error rate needs mated and non-mated comparisons.", where=where)
+        raise PlanError(
+            "The equal error rate needs mated and non-mated comparisons.",
+            where=where,
+            mend="State the vendor's threshold instead.",
+        )
     fm, fnm = reaching(nonmated)[1:], m - reaching(mated)[1:]
     crossed = np.flatnonzero(fm * m <= fnm * n)  # FMR <= FNMR from here on
     b = int(crossed[0]) if len(crossed) else len(edges) - 1

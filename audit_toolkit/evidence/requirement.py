@@ -39,3 +39,7 @@ class Requirement(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     min_subjects: int | None = None
     min_errors: int | None = None
     rationale: str = ""
+
+    def __post_init__(self) -> None:
+        if min(self.min_subjects or 0, self.min_errors or 0) < 0:
+            raise ValueError("`min_subjects` and `min_errors` cannot be negative")

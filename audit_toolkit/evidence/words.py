@@ -18,6 +18,14 @@ _WHAT = {
     "frr": "genuine transactions",
     "fmr_ratio": "false matches",
     "fnmr_ratio": "false non-matches",
+    "fpir": "non-mated searches",
+    "fnir": "mated searches",
+    "tpir": "mated searches",
+    "fpir_ratio": "false positive searches",
+    "fnir_ratio": "missed mated searches",
+    "alert_share": "alerts",
+    "passerby_share": "people",
+    "false_alert_share": "adjudicated alerts",
 }
 
 

@@ -38,7 +38,13 @@ def findings(
 def _held_against(
     requirement: Requirement, assessment: Assessment, min_subjects: int, min_errors: int
 ) -> list[Finding]:
-    about = [e for e in assessment.estimates if e.matches(requirement.quantity, requirement.of, requirement.at)]
+    about = [
+        e
+        for e in assessment.estimates
+        if e.matches(requirement.quantity, requirement.of, requirement.at)
+        # nobody operates a what-if: it is judged only where the requirement names it
+        and ("what_if" not in e.at or requirement.at.keys() & {"what_if", "policy"})
+    ]
     limit = f"The requirement is {requirement.comparator.replace('<=', '≤').replace('>=', '≥')} {number(requirement.limit)}."
     if not about:
         name = get(requirement.quantity).name

@@ -106,6 +106,8 @@ def scale(
     axis = axes.xaxis if which == "x" else axes.yaxis
     if log:
         (axes.set_xscale if which == "x" else axes.set_yscale)("log")
+    if low == high:  # so close together that floats cannot part them
+        low, high = low - max(abs(low), 1.0) * 1e-6, high + max(abs(high), 1.0) * 1e-6
     (axes.set_xlim if which == "x" else axes.set_ylim)(low, high)
     marks = ticks(low, high, log=log, most=most)
     axis.set_major_locator(FixedLocator(marks))

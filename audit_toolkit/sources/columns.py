@@ -6,6 +6,8 @@ and what the file has; only the columns that play a part are read.
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from dataclasses import fields
 
 import pyarrow as pa
@@ -15,6 +17,7 @@ from audit_toolkit.sources.coding import is_number
 from audit_toolkit.sources.table import PLAIN_COLUMNS, ColumnMap
 
 REQUIRED = ("reference_subject", "probe_subject", "score")
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.IGNORECASE | re.ASCII)
 _DEFAULTS = {f.name: f.default for f in fields(ColumnMap) if f.name in PLAIN_COLUMNS}
 
 
@@ -55,7 +58,7 @@ def resolve(columns: ColumnMap, there: list[str], where: str) -> list[tuple[str,
         raise InputError(
             f"Missing column{'s' if len(missing) > 1 else ''}: {', '.join(dict.fromkeys(missing))}.",
             where=where,
-            mend=f"Columns it has: {', '.join(there) or 'none'}. Name the columns to use in the column map.",
+            mend=f"Columns it has: {', '.join(there) or 'none'}. Say which of them play a part.",
         )
     twice = sorted({name for _, name in pairs if there.count(name) > 1})
     if twice:
@@ -80,13 +83,33 @@ def _found_attributes(there: list[str]) -> dict[str, tuple[str, str]]:
     return found
 
 
+def no_header(where: str, wanted: Sequence[str]) -> InputError:
+    """The error for a table whose first line is somebody's row: it is not repeated in a message."""
+    return InputError(
+        f"The first line looks like a row, not like a header; expected are {', '.join(dict.fromkeys(wanted))}.",
+        where=where,
+        mend="Write the column names in the first line.",
+    )
+
+
+def is_row(names: Sequence[str], below: Sequence[Sequence[str]]) -> bool:
+    """Whether what should be column names is a row: one is a number, or stands again below itself (``below``: columns)."""
+    if any(_NUMBER.fullmatch(name.strip()) for name in names):
+        return True
+    return any(name and name in column for name, column in zip(names, below, strict=False))
+
+
 def check_types(pairs: list[tuple[str, str]], schema: pa.Schema, where: str) -> None:
     """Refuse columns whose type cannot play their part (ids that are lists, weights that are dates)."""
     for canonical, name in pairs:
         kind = schema.field(schema.get_field_index(name)).type
         plain = kind.value_type if pa.types.is_dictionary(kind) else kind
         if pa.types.is_nested(plain) or (canonical.endswith(("_subject", "_sample")) and pa.types.is_boolean(plain)):
-            raise InputError(f"A column of type {kind} cannot serve as {canonical}.", where=f"{where}, column {name}")
+            raise InputError(
+                f"A column of type {kind} cannot serve as {canonical}.",
+                where=f"{where}, column {name}",
+                mend="Name another column, or store it as text or numbers.",
+            )
 
 
 def holds_scores(kind: pa.DataType) -> bool:

@@ -20,8 +20,10 @@ from numpy.typing import NDArray
 
 from audit_toolkit.errors import InputError, UsageError
 from audit_toolkit.sources.coding import encode, through
+from audit_toolkit.sources.columns import no_header
 from audit_toolkit.sources.frames import frame_to_arrow
 from audit_toolkit.sources.table import ScoreSource
+from audit_toolkit.sources.tabular import DELIMITERS, lacks_header, split_header
 
 
 def join_subjects(
@@ -52,11 +54,20 @@ def join_subjects(
         arrow = frame_to_arrow(table, where)
     missing = [c for c in (id_column, *attributes.values()) if c not in arrow.column_names]
     if missing:
+        if files and files[0].suffix.lower() in (".csv", ".tsv"):
+            _refuse_other_csv(files[0], [id_column, *attributes.values()])
         raise InputError(
             f"Missing column{'s' if len(missing) > 1 else ''}: {', '.join(dict.fromkeys(missing))}.",
             where=where,
             mend=f"Columns it has: {', '.join(arrow.column_names)}.",
         )
+    twice = sorted(c for c in {id_column, *attributes.values()} if arrow.column_names.count(c) > 1)
+    if twice:
+        raise InputError(
+            f"The column name {twice[0]!r} occurs more than once.", where=where, mend="Rename one of them."
+        )
+    if arrow.num_rows == 0:
+        raise InputError("There are no rows.", where=where, mend="Check that the right subject table was given.")
     rows, labels = _lookup(arrow, id_column, attributes, where)
 
     def stream(count: int) -> Iterator[pa.RecordBatch]:
@@ -82,7 +93,22 @@ def join_subjects(
     )
 
 
+def _refuse_other_csv(path: Path, wanted: list[str]) -> None:
+    """Raise the error that fits where the columns are not found for a delimiter or a header that is not the expected."""
+    with path.open("rb") as raw:
+        header = raw.readline(1 << 20).decode("utf-8-sig").rstrip("\r\n")
+    for delimiter, word in DELIMITERS.items():
+        if delimiter not in (",", "\t") and set(wanted) <= set(split_header(header, delimiter)):
+            raise InputError(
+                f"The columns are separated by {word}s, not by commas.", where=path.name, mend="Save it with commas."
+            )
+    if lacks_header(path):
+        raise no_header(path.name, wanted)
+
+
 def _read(path: Path) -> pa.Table:
+    if path.is_dir():
+        raise InputError("This is a folder.", where=path.name, mend="Name the subject table itself.")
     if not path.is_file():
         raise InputError("There is no such file.", where=path.name, mend="Check the path to the subject table.")
     if path.stat().st_size == 0:
@@ -102,7 +128,11 @@ def _read(path: Path) -> pa.Table:
                 # ids and labels are text: "007" must not become 7
                 convert_options=pacsv.ConvertOptions(column_types={name: pa.string() for name in names}),
             )
-    except (pa.ArrowException, OSError, UnicodeDecodeError):
+    except UnicodeDecodeError:
+        raise InputError("The file is not UTF-8 text.", where=path.name, mend="Save the file as UTF-8.") from None
+    except (pa.ArrowException, OSError) as error:
+        if "UTF8" in str(error):
+            raise InputError("The file is not UTF-8 text.", where=path.name, mend="Save the file as UTF-8.") from None
         raise InputError(
             "This is not a readable subject table: it is damaged, or its rows differ in length.",
             where=path.name,

@@ -7,7 +7,7 @@ where and how to mend it, never in a row's content. CSV rows are counted from 1 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
-from audit_toolkit.errors import AuditError, InputError
+from audit_toolkit.errors import AuditError, InputError, UsageError
 from audit_toolkit.sources import columns as parts
 from audit_toolkit.sources.coding import is_text, not_numbers
 from audit_toolkit.sources.table import ColumnMap, ScoreSource
@@ -170,8 +170,10 @@ def _stream_arrow(path: Path, pairs: Pairs, rows: int) -> Iterator[pa.RecordBatc
 
 
 def _open_csv(path: Path, columns: ColumnMap, delimiter: str) -> ScoreSource:
+    if len(delimiter) != 1 or not delimiter.isascii():
+        raise UsageError("The delimiter is not one character.", mend="For example delimiter=';'.")
     header = _header(path)
-    there = _split(header, delimiter)
+    there = split_header(header, delimiter)
     try:
         pairs = parts.resolve(columns, there, path.name)
     except InputError as error:
@@ -179,13 +181,17 @@ def _open_csv(path: Path, columns: ColumnMap, delimiter: str) -> ScoreSource:
             if other == delimiter or other not in header:
                 continue
             try:
-                parts.resolve(columns, _split(header, other), path.name)
+                parts.resolve(columns, split_header(header, other), path.name)
             except AuditError:
                 continue
             raise InputError(
                 f"The columns are separated by {word}s, not by {DELIMITERS.get(delimiter, repr(delimiter))}s.",
                 where=path.name,
-                mend=f"Give delimiter={other!r}.",
+                mend=f"Give delimiter={other!r} (a format option).",
+            ) from None
+        if lacks_header(path, (delimiter, ",", ";", "\t", "|")):
+            raise parts.no_header(
+                path.name, [columns.reference_subject, columns.probe_subject, columns.score]
             ) from None
         raise error from None
     return _source(path, "csv", pairs, partial(_stream_csv, path, pairs, delimiter))
@@ -206,7 +212,23 @@ def _header(path: Path) -> str:
         raise InputError("The header is not UTF-8 text.", where=path.name, mend="Save the file as UTF-8.") from None
 
 
-def _split(header: str, delimiter: str) -> list[str]:
+def lacks_header(path: Path, delimiters: Sequence[str] = (",", ";", "\t", "|")) -> bool:
+    """Whether the first line of a CSV file, cut at any of the delimiters, is a row like those below it."""
+    header = _header(path)
+    with pa.input_stream(str(path)) as raw:
+        lines = raw.read(1 << 16).decode(errors="replace").splitlines()[1:]
+    for delimiter in delimiters:
+        below = [split_header(line, delimiter) for line in lines]
+        names = split_header(header, delimiter)
+        if delimiter in header and parts.is_row(
+            names, [[r[k] for r in below if k < len(r)] for k in range(len(names))]
+        ):
+            return True
+    return False
+
+
+def split_header(header: str, delimiter: str) -> list[str]:
+    """The column names of a header line."""
     return [name.strip().strip('"').strip() for name in header.split(delimiter)]
 
 
@@ -231,7 +253,7 @@ def _stream_csv(path: Path, pairs: Pairs, delimiter: str, rows: int) -> Iterator
 def _csv_reader(
     path: Path, delimiter: str, names: list[str], kinds: dict[str, pa.DataType], block: int
 ) -> pacsv.CSVStreamingReader:
-    header = _split(_header(path), delimiter)
+    header = split_header(_header(path), delimiter)
     return pacsv.open_csv(
         path,
         # names are given, so that a header with spaces or quotes reads as it was resolved
@@ -262,7 +284,7 @@ def _csv_error(path: Path, pairs: Pairs, delimiter: str, text: str) -> InputErro
         )
     if "conversion error" in text or "cannot be converted" in text:
         return _not_a_number(path, pairs, delimiter)
-    if "Empty CSV" in text:
+    if "Empty CSV" in text or "too short" in text:  # a header without a line end is too short to be skipped
         return InputError("There are no rows.", where=path.name, mend="Check that the right file was given.")
     return _damaged(path, "CSV")
 
