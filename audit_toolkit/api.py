@@ -156,11 +156,12 @@ def _write_together(folder: Path, files: Mapping[str, bytes]) -> None:
 
 def run(
     plan: str | os.PathLike[str] | Mapping[str, Any] | Plan, *, folder: str | os.PathLike[str] | None = None,
-    progress: Progress | None = None,
+    progress: Progress | None = None, journal: str | os.PathLike[str] | None = None,
 ) -> Audit:  # fmt: skip
     """Run a plan: a TOML or JSON file, a mapping, or a `Plan`. Paths in it are relative to its folder (or ``folder``).
 
-    Raises `PlanError` for a plan that cannot be carried out and `InputError` for data that cannot be read.
+    ``journal``: a file in which a pass over all pairs of templates writes down how far it came; the same call goes on from
+    there. Raises `PlanError` for a plan that cannot be carried out and `InputError` for data that cannot be read.
     """
     base = Path.cwd() if folder is None else Path(folder)
     if isinstance(plan, str | os.PathLike):
@@ -171,11 +172,13 @@ def run(
         made = plan
     else:
         made = make_plan(dict(plan))
-    return _finish(made, base, None, None, progress)
+    return _finish(made, base, None, None, progress, None if journal is None else Path(journal))
 
 
-def _finish(plan: Plan, folder: Path, frame: Any, subjects: Any, progress: Progress | None) -> Audit:
-    outcome = run_plan(plan, folder=folder, frame=frame, subjects=subjects, progress=progress)
+def _finish(
+    plan: Plan, folder: Path, frame: Any, subjects: Any, progress: Progress | None, journal: Path | None = None
+) -> Audit:
+    outcome = run_plan(plan, folder=folder, frame=frame, subjects=subjects, progress=progress, journal=journal)
     return Audit(outcome.record, outcome.run, plan, outcome.exit_code, folder)
 
 

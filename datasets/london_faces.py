@@ -287,12 +287,42 @@ def digest_of_inputs(folder: Path) -> str:
     return hashlib.sha256(lines.encode()).hexdigest()
 
 
+def write_templates(
+    people: Sequence[Person],
+    references: Sequence[Embedding | None],
+    probes: Sequence[Embedding | None],
+    out: Path,
+) -> None:
+    """Both templates of every person with their labels, as `audit-toolkit disparity --embeddings` reads them.
+
+    Templates are biometric data of real people: they are made where the portraits are and are not passed on.
+    """
+    both = [
+        (person, kind, e)
+        for person, *pair in zip(people, references, probes, strict=True)
+        for kind, e in zip("ns", pair, strict=True)
+    ]
+    size = next(len(e) for _, _, e in both if e is not None)
+    np.savez_compressed(
+        out,
+        vectors=np.stack([np.zeros(size, np.float32) if e is None else np.asarray(e, np.float32) for _, _, e in both]),
+        subject=np.array([person.subject for person, _, _ in both]),
+        sample=np.array([f"{person.subject}-{kind}" for person, kind, _ in both]),
+        failure=np.array(["fte" if e is None else "" for _, _, e in both]),
+        **{
+            f"group.{name}": np.array([getattr(person, name) for person, _, _ in both])
+            for name in ("gender", "ethnicity", "age")
+        },
+    )
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Compute the table and say what went into it; the last lines are the figures the data card states."""
     parser = argparse.ArgumentParser(description="Compute the score table of the London Set.")
     parser.add_argument("--data", type=Path, required=True, help="folder that holds london-faces")
     parser.add_argument("--models", type=Path, required=True, help="folder that holds the two onnx files")
     parser.add_argument("--out", type=Path, required=True, help="the Parquet file to write")
+    parser.add_argument("--templates", type=Path, help="also write the templates, for an audit of all pairs (.npz)")
     options = parser.parse_args(arguments)
     check_models(options.models)
     # One thread: how sums are split among threads must not reach the scores.
@@ -303,6 +333,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     references = embed_folder(people, folder / "neutral_front", "03", options.models)
     probes = embed_folder(people, folder / "smiling_front", "08", options.models)
     write_table(score_table(people, references, probes), options.out)
+    if options.templates is not None:
+        write_templates(people, references, probes, options.templates)
 
     sys.stdout.write(
         f"people {len(people)}, comparisons {len(people) ** 2}\n"

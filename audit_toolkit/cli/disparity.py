@@ -15,7 +15,13 @@ from audit_toolkit.errors import UsageError
 
 
 @click.command("disparity")
-@click.argument("scores", type=click.Path(path_type=Path))
+@click.argument("scores", required=False, type=click.Path(path_type=Path))
+@click.option("--embeddings", type=click.Path(path_type=Path),
+              help="A file of templates instead of SCORES (npz, npy, Parquet, HDF5): all pairs are compared.")  # fmt: skip
+@click.option("--metric", type=click.Choice(["cosine", "inner", "l2"]), default="cosine", show_default=True,
+              help="How templates are compared.")  # fmt: skip
+@click.option("--journal", type=click.Path(dir_okay=False, path_type=Path),
+              help="With --embeddings: go on from here after an interruption.")  # fmt: skip
 @click.option("--group", "groups", multiple=True, required=True, metavar="[NAME=]REF,PROBE",
               help="Columns with the group of the reference and of the probe; or one column of the subject table. Repeat "
               "for several attributes.")  # fmt: skip
@@ -51,15 +57,29 @@ from audit_toolkit.errors import UsageError
 @click.option("--max-fnmr-ratio", type=float, help="The same for FNMR.")
 @click.option("--threads", default=0, help="0 = all that are available.")
 @out_option
-def command(scores: Path, out: Path, quiet: bool, **options: Any) -> int:
-    """Measure how error rates differ between the groups in SCORES, a file of comparison scores, and write the report."""
+def command(scores: Path | None, out: Path, quiet: bool, **options: Any) -> int:
+    """Measure how error rates differ between the groups in SCORES, a file of comparison scores, and write the report.
+
+    With --embeddings the file holds templates, and every pair of them is compared.
+    """
     from audit_toolkit import api
 
     check_out(out)
-    groups, attributes = _groups(options["groups"], joined=options["subjects"] is not None)
+    embeddings = options["embeddings"]
+    if (scores is None) == (embeddings is None):
+        raise UsageError(
+            "Exactly one of SCORES and --embeddings is needed.", mend="Name a score file, or --embeddings FILE."
+        )
+    joined = options["subjects"] is not None or embeddings is not None
+    groups, attributes = _groups(options["groups"], joined=joined)
+    metric = "" if embeddings is None else options["metric"]
+    if embeddings is not None and options["subjects"] is None:
+        # beside the vectors a label of NAME is called group.NAME, unless another column is named
+        groups = {name: f"group.{name}" if column == name else column for name, column in groups.items()}
     subjects = options["subjects"]
     plan = api.disparity_plan(
-        os.fspath(scores),
+        os.fspath(scores or embeddings),
+        metric=metric,
         groups=groups,
         intersections=[[n.strip() for n in i.split(",")] for i in options["intersections"]],
         threshold=options["thresholds"] or None,
@@ -79,13 +99,13 @@ def command(scores: Path, out: Path, quiet: bool, **options: Any) -> int:
         covariates=_pairs(options["covariates"], "--covariate"),
         format=options["format_"],
         format_options=_pairs(options["format_options"], "--format-option"),
-        higher_is=options["higher_is"],
+        higher_is="different" if metric == "l2" else options["higher_is"],
         failure_scores=list(options["failure_scores"]),
         scope=options["scope"],
         uncertainty={"level": options["level"], "method": options["method"]},
     )
     with progress(quiet) as report:
-        audit = api.run(plan, progress=report)
+        audit = api.run(plan, progress=report, journal=options["journal"])
     return finish(audit, out, quiet)
 
 

@@ -22,6 +22,7 @@ from audit_toolkit.disparity.matrix import cross_matrix
 from audit_toolkit.disparity.plan import Section
 from audit_toolkit.disparity.rated import Rated, rate_axis
 from audit_toolkit.disparity.summary import combined_estimates, make_family, spread_estimates
+from audit_toolkit.disparity.templates import count_templates
 from audit_toolkit.engines.context import Context
 from audit_toolkit.errors import InputError
 from audit_toolkit.evidence.assessment import Assessment
@@ -29,6 +30,7 @@ from audit_toolkit.evidence.estimate import Estimate
 from audit_toolkit.evidence.finding import Finding, Method
 from audit_toolkit.evidence.record import Input
 from audit_toolkit.evidence.series import Series
+from audit_toolkit.sources.embeddings import Templates
 from audit_toolkit.sources.options import SurveyOptions
 from audit_toolkit.sources.survey import Survey, survey
 from audit_toolkit.sources.table import ScoreSource
@@ -55,11 +57,13 @@ class _Found:
     headlines: list[Finding] = field(default_factory=list)
 
 
-def assess(section: Section, source: ScoreSource, context: Context) -> Assessment:
-    """Carry out the disparity section on a source of comparisons.
+def assess(section: Section, source: ScoreSource | Templates, context: Context) -> Assessment:
+    """Carry out the disparity section on a source of comparisons, or on templates, all pairs of which are compared.
 
     Raises `InputError` for data that cannot be read as comparisons, `PlanError` for thresholds or groups that cannot be.
     """
+    if isinstance(source, Templates):
+        return _report(section, count_templates(section, source, context, context.journal), context)
     options = SurveyOptions(
         higher_is=section.higher_is,
         failure_scores=section.failure_scores,
@@ -75,6 +79,11 @@ def assess(section: Section, source: ScoreSource, context: Context) -> Assessmen
             mend="If such a score means that no comparison was possible, declare it in failure_scores.",
         )
     counted = count(section, surveyed, context)
+    return _report(section, counted, context)
+
+
+def _report(section: Section, counted: Counted, context: Context) -> Assessment:
+    surveyed = counted.survey
     found = _Found()
     found.estimates += overall_estimates(counted, section)
     found.series += score_histograms(counted)
@@ -122,7 +131,7 @@ def _operating(found: _Found, counted: Counted, rated: Rated, n: int, section: S
             new += spread_estimates(family, rate)
         new += combined_estimates(family)
     found.estimates += new
-    found.series += [m for m in (cross_matrix(rated, section),) if m is not None]
+    found.series += [m for m in (cross_matrix(rated, section, symmetric=counted.symmetric),) if m is not None]
     found.headlines += axis_headlines(rated, new, equal, section, METHOD)
 
 

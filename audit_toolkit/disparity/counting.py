@@ -63,6 +63,8 @@ class Counted:
     pairs: State | None
     transactions: tuple[AtThreshold, ...]
     runs: tuple[Run, ...]
+    symmetric: bool = False
+    """Each unordered pair counts once, in the cell (lower group, higher group): no reference and probe side."""
 
 
 def count(section: Section, survey: Survey, context: Context) -> Counted:
@@ -93,7 +95,7 @@ def count(section: Section, survey: Survey, context: Context) -> Counted:
         lambda m: over([m], survey.rows, "refining a threshold", keep=False)[0],
     )
     operating = [c.value for c in chosen if c.what_if is None]
-    loose = _loose_edge(grid, edges, groups.count)
+    loose = loose_edge(grid, edges, groups.count)
     values = np.unique(np.array([c.value for c in chosen] + [loose], survey.score_dtype))
     batches = [values[k : k + MOST_THRESHOLDS] for k in range(0, len(values), MOST_THRESHOLDS)]
 
@@ -156,7 +158,7 @@ def _run(measure: Measure, state: State, survey: Survey) -> Run:
     )
 
 
-def _loose_edge(grid: State, edges: NDArray[Any], groups: int) -> Any:
+def loose_edge(grid: State, edges: NDArray[Any], groups: int) -> Any:
     """The highest grid edge that about 20 false matches a group reach, at most one non-mated comparison in ten."""
     counts = grid["nonmated"].sum(axis=(0, 1))
     above = reaching(counts)[1:]

@@ -15,10 +15,11 @@ from audit_toolkit.stats.intervals import interval
 MOST_CELLS = 40 * 40
 
 
-def cross_matrix(rated: Rated, section: Section) -> Series | None:
+def cross_matrix(rated: Rated, section: Section, *, symmetric: bool = False) -> Series | None:
     """FMR by (reference group, probe group) over the shown groups, with interval and counts in every cell.
 
-    Cells across two groups are resampled on both sides. ``None`` with fewer than two shown groups, or too many to draw.
+    Cells across two groups are resampled on both sides. ``symmetric``: pairs have no sides, a cell equals its mirror.
+    ``None`` with fewer than two shown groups, or too many to draw.
     """
     shown = rated.axis.shown
     if len(shown) < 2 or len(shown) ** 2 > MOST_CELLS:
@@ -29,6 +30,8 @@ def cross_matrix(rated: Rated, section: Section) -> Series | None:
         for b in shown:
             cells = np.zeros((size, size), np.bool_)
             cells[a, b] = True
+            if symmetric:
+                cells[b, a] = True
             samples.append(fmr_sample(rated.table, rated.t, cells))
     deff = pooled_deff(samples)
     samples = [with_deff(s, deff) for s in samples]
@@ -47,7 +50,7 @@ def cross_matrix(rated: Rated, section: Section) -> Series | None:
         high=tuple(None if b is None else b.high for b in bounds),
         numerators=tuple(s.errors for s in samples),
         denominators=tuple(s.comparisons for s in samples),
-        x_name="probe group",
-        y_name="reference group",
+        x_name="group" if symmetric else "probe group",
+        y_name="group" if symmetric else "reference group",
         notes=(f"{level * 100:.4g} % intervals, {method}, each cell by itself",),
     )

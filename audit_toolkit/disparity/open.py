@@ -5,18 +5,21 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from audit_toolkit.disparity.plan import FILE_OPTIONS, FRAME, Section
+from audit_toolkit.disparity.plan import FILE_OPTIONS, FRAME, TEMPLATE_PARTS, Section
 from audit_toolkit.errors import PlanError
 from audit_toolkit.sources.compose import keep_attributes
+from audit_toolkit.sources.embeddings import Templates
 from audit_toolkit.sources.table import ColumnMap, ScoreSource
 
 
-def open_section(section: Section, *, folder: Path, frame: Any = None, subjects: Any = None) -> ScoreSource:
-    """The section's comparisons with labels on both sides.
+def open_section(section: Section, *, folder: Path, frame: Any = None, subjects: Any = None) -> ScoreSource | Templates:
+    """The section's comparisons with labels on both sides, or its templates with labels.
 
     ``frame`` stands in place of the score file and ``subjects`` in place of the subject table. Raises `PlanError` where an
     attribute has neither its own two columns nor a subject table to be joined from.
     """
+    if section.metric:
+        return _open_templates(section, folder, subjects)
     joined = {name: a.column or name for name, a in section.attributes.items() if not a.reference_column}
     own = {name: (a.reference_column, a.probe_column) for name, a in section.attributes.items() if a.reference_column}
     _check_parts(section)
@@ -63,6 +66,29 @@ def open_section(section: Section, *, folder: Path, frame: Any = None, subjects:
         source = join_subjects(source, table, key, {name: joined[name] for name in missing})
     # A row is excluded where a label is missing, so labels that nobody asked for must not cost rows.
     return keep_attributes(source, list(section.attributes))
+
+
+def _open_templates(section: Section, folder: Path, subjects: Any) -> Templates:
+    """The section's file of templates; labels from the subject table, or from columns beside the vectors."""
+    from audit_toolkit.sources.embeddings import open_templates
+
+    if section.scores == FRAME:
+        raise _no_frame("$.disparity.scores")
+    table, key = subjects, "subject"
+    if section.subjects is not None:
+        key = section.subjects.id
+        table = folder / section.subjects.path if table is None else table
+    options = {k: str(v) for k, v in section.format_options.items()}
+    return open_templates(
+        folder / section.scores,
+        subjects=table,
+        id_column=key,
+        attributes={name: a.column or name for name, a in section.attributes.items()},
+        columns={part: options[part] for part in TEMPLATE_PARTS if part in options},
+        rows=folder / options["rows"] if "rows" in options else None,
+        labels={name: a.labels for name, a in section.attributes.items() if a.labels},
+        metric=section.metric or "cosine",
+    )
 
 
 def _no_frame(where: str) -> PlanError:

@@ -16,7 +16,7 @@ from audit_toolkit.errors import PlanError
 FRAME = "(a data frame)"
 """What stands in place of a file where a frame was handed over; no file can be read from it again."""
 
-FILE_OPTIONS = ("impostor", "scores", "mask", "target", "query", "subject_of")
+FILE_OPTIONS = ("impostor", "scores", "mask", "target", "query", "subject_of", "rows")
 """Format options that name a file, relative to the plan's folder like every other path."""
 
 LARGEST = 1e30
@@ -125,6 +125,8 @@ class Section(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The disparity section of a plan."""
 
     scores: str
+    metric: Literal["", "cosine", "inner", "l2"] = ""
+    """Given: ``scores`` names a file of templates (embeddings), and all pairs of them are compared by this metric."""
     evaluation_type: Literal["technology", "scenario", "operational", "not provided"]
     label_source: str
     impostor_selection: str
@@ -147,6 +149,8 @@ class Section(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     def __post_init__(self) -> None:
         if not self.scores.strip():
             raise ValueError("`scores` names no file")
+        if self.metric:
+            self._check_templates()
         if not self.attributes:
             raise ValueError("`attributes` names no attribute to compare groups by")
         if any(not name.strip() or ":" in name or " x " in name for name in self.attributes):
@@ -173,6 +177,20 @@ class Section(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
                     f"`thresholds[{k}].of` needs its attributes together in `intersections`, in their order"
                 )
 
+    def _check_templates(self) -> None:
+        """What a file of templates cannot have: sides, covariates of a comparison, declared failure scores."""
+        if any(a.reference_column or a.probe_column for a in self.attributes.values()):
+            raise ValueError("templates have no reference and probe columns: give an attribute's `column`")
+        if self.covariates or self.failure_scores or self.format != "auto":
+            raise ValueError("`covariates`, `failure_scores` and `format` are for files of scores, not of templates")
+        if self.scope == "probe-group":
+            raise ValueError("`scope` = 'probe-group' needs a reference and a probe side; templates have none")
+        if (self.higher_is == "different") != (self.metric == "l2"):
+            raise ValueError("`higher_is` must be 'different' for the metric l2 and 'same' for the others")
+        unknown = set(self.format_options) - {*TEMPLATE_PARTS, "rows"}
+        if unknown:
+            raise ValueError(f"`format_options` of templates are {', '.join(TEMPLATE_PARTS)} and rows")
+
     def statements(self) -> dict[str, str]:
         """The four statements without which no figure means anything, and what the rates are taken over."""
         return {
@@ -187,6 +205,9 @@ class Section(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             }[self.scope],
         }
 
+
+TEMPLATE_PARTS = ("vectors", "subject", "sample", "failure")
+"""What a file of templates holds, by the names that `format_options` can map to the file's own."""
 
 MOST_THRESHOLDS = 16
 """Counts by subject grow with every threshold; past this they would not stay within a commodity machine's memory."""

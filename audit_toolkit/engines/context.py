@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from audit_toolkit.engines.fold import Engine, Progress
 from audit_toolkit.engines.local import available_threads, local
@@ -21,3 +22,5 @@ class Context:
     chunk_rows: int = 1_048_576
     memory_rows: int = 1_048_576
     progress: Progress | None = None
+    journal: Path | None = None
+    """Where a long pass over all pairs writes down how far it came, to go on from there after an interruption."""

@@ -57,6 +57,20 @@ _ENTRIES = (
         sentence=_RATE,
     ),
     Quantity(
+        id="fmr_extrapolated",
+        name="extrapolated false match rate (not counted)",
+        unit="rate",
+        definition="False match rate at a threshold so high that too few false matches could be counted, read off a generalised "
+        "Pareto tail fitted to the highest non-mated scores.",
+        numerator="none: the rate is extrapolated, not counted",
+        denominator="none; the number of scores in the fitted tail and of all non-mated comparisons is printed",
+        source="Pickands 1975, Ann. Stat. 3; Hosking & Wallis 1987, Technometrics 29; in the spirit of ISO/IEC 5152:2024",
+        limits="An extrapolation, never to be mixed with counted rates: it holds only if the tail keeps its shape beyond the "
+        "scores seen. For bell-shaped scores it comes out too low, by about half at one in a million from the top hundredth of "
+        "a hundred thousand scores. Read it beside the figures from other shares of the top scores.",
+        sentence="{threshold}, {name} for {group} was {value} ({interval}).",
+    ),
+    Quantity(
         id="fnmr",
         name="false non-match rate (FNMR)",
         unit="rate",

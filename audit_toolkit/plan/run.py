@@ -35,7 +35,13 @@ class Outcome:
 
 
 def run_plan(
-    plan: Plan, *, folder: Path, frame: Any = None, subjects: Any = None, progress: Progress | None = None
+    plan: Plan,
+    *,
+    folder: Path,
+    frame: Any = None,
+    subjects: Any = None,
+    progress: Progress | None = None,
+    journal: Path | None = None,
 ) -> Outcome:
     """Run a plan on the files it names (relative to ``folder``), or on a frame handed over in their place.
 
@@ -50,6 +56,7 @@ def run_plan(
         chunk_rows=plan.execution.chunk_rows,
         memory_rows=plan.execution.memory_rows,
         progress=progress,
+        journal=journal,
     )
     source = open_section(plan.disparity, folder=folder, frame=frame, subjects=subjects)
     result = assess(plan.disparity, source, context)
