@@ -273,7 +273,7 @@ def measure_peer(arguments: argparse.Namespace) -> dict[str, Any]:
         peer = harness.HERE / "peers" / "evalify_pairs.py"
         argv: list[str | Path] = [harness.peer_python("evalify"), peer, source, str(THRESHOLDS[0])]
         run = harness.command(argv, inside=True, cores=arguments.cores)
-        note = "version pinned in peers/evalify.txt; a table of all pairs and their cosine similarity in batches; counting not timed."
+        note = "version pinned in peers/evalify.txt; a table of all pairs and their similarity, in batches; counting not timed."
         contenders.append(harness.Contender(PEER, run, note=note, runs=1, warmups=0))
     result = measured(arguments, "pairs_peer", "All pairs of templates against a peer", contenders, n, PEER_TEMPLATES)
     complete(result, WHOLE, n)

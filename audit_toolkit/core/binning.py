@@ -175,8 +175,9 @@ def _rectangle(
             here = above
         else:
             here = reach[-1 - cell[e]]
-        out[e + 1] += here - before
-        before = here
+        if here != before:  # most levels hold nothing, and a state of many groups does not fit into the cache
+            out[e + 1] += here - before
+            before = here
     out[0] += total - before
 
 

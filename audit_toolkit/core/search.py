@@ -376,16 +376,17 @@ def _arithmetic(probes: Templates, gallery: Templates) -> tuple[Any, Any, Floats
     largest_b = float(squares_b.max())
     d = a.shape[1]
     unit = 2.0**-24
+    lost = d * 2.0**-124  # products that underflow
     if probes.metric != "l2":
         gamma = (d + 2) * unit / (1.0 - (d + 2) * unit)
-        return a, b, gamma * np.sqrt(squares_a * largest_b) + 1e-37, np.zeros(len(a)), 1.0
+        return a, b, gamma * np.sqrt(squares_a * largest_b) + lost, np.zeros(len(a)), 1.0
     gamma = (d + 3) * unit / (1.0 - (d + 3) * unit)
     left = np.concatenate([a, np.ones((len(a), 1), np.float32)], axis=1)
     right = np.concatenate([b, (-0.5 * squares_b)[:, None].astype(np.float32)], axis=1)
     reach = gamma * np.sqrt((squares_a + 1.0) * (largest_b + 0.25 * largest_b**2)) + unit * largest_b
     # the two ways to a squared distance also differ by float64 rounding of the squares
     slack = 2.0**-40 * (squares_a + largest_b)
-    return left, right, 2.0 * reach + slack + 1e-37, squares_a, 2.0
+    return left, right, 2.0 * reach + slack + 4.0 * lost, squares_a, 2.0
 
 
 def _squares(rows: NDArray[np.float32]) -> Floats:

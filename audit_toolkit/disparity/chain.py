@@ -8,6 +8,7 @@ Formulas: ISO/IEC 19795-1, as in `audit_toolkit.evidence.quantities`.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,11 +27,15 @@ from audit_toolkit.disparity.rates import (
     pooled,
     together,
 )
-from audit_toolkit.evidence.estimate import At, Estimate
+from audit_toolkit.evidence.estimate import At, Estimate, Interval
 from audit_toolkit.stats.dependence import RateSample
 from audit_toolkit.stats.spread_uncertainty import joint_jackknife
+from audit_toolkit.stats.tails import fit_tail, rate_at
 
 Floats = NDArray[np.float64]
+
+FEW = 10
+"""With fewer false matches than this over everybody, the tail is extrapolated beside the counted rate."""
 
 _NO_FAILURES = "the file has no column of failures"
 
@@ -75,6 +80,7 @@ def overall_estimates(counted: Counted, section: Section) -> list[Estimate]:
         fmr = with_alternatives(counted, n, fmr, cells=everything)
         fnmr = with_alternatives(counted, n, fnmr, members=everybody)
         found += [single("fmr", fmr, at, section), single("fnmr", fnmr, at, section)]
+        found += _extrapolated(counted, fmr, table.nonmated[:, :, :, 0].sum(axis=(1, 2)), chosen.value, at, section)
         if chosen.eer and fmr.comparisons and fnmr.comparisons:
             rates = fmr.errors / fmr.comparisons, fnmr.errors / fnmr.comparisons
             note = (
@@ -89,6 +95,35 @@ def overall_estimates(counted: Counted, section: Section) -> list[Estimate]:
         else:
             found.append(Estimate(quantity=rate, undefined=_NO_FAILURES))
     return found
+
+
+def _extrapolated(
+    counted: Counted,
+    counted_fmr: RateSample,
+    made: NDArray[np.int64],
+    threshold: Any,
+    at: dict[str, At],
+    section: Section,
+) -> list[Estimate]:
+    """FMR read off a fitted tail, where too few false matches were counted to give a rate; never in its place."""
+    if counted.top is None or counted_fmr.errors >= FEW or not counted_fmr.comparisons:
+        return []
+    scores, people = counted.top
+    tail = fit_tail(scores, counted_fmr.comparisons, subjects=people, subject_comparisons=made)
+    got = rate_at(tail, float(threshold), section.uncertainty.level)
+    bounds = None
+    if got.low is not None or got.high is not None:
+        bounds = Interval(low=got.low, high=got.high, level=got.level, method=got.method)
+    return [
+        Estimate(
+            quantity="fmr_extrapolated",
+            at=at,
+            value=got.value,
+            undefined=got.undefined,
+            interval=bounds,
+            notes=got.notes,
+        )
+    ]
 
 
 def chain_estimates(counted: Counted, rated: Rated, n: int, section: Section) -> list[Estimate]:

@@ -63,6 +63,8 @@ class Counted:
     pairs: State | None
     transactions: tuple[AtThreshold, ...]
     runs: tuple[Run, ...]
+    top: tuple[NDArray[np.float64], NDArray[np.int64]] | None = None
+    """The highest non-mated scores [n] and the two people behind each [n, 2], where they are held."""
     symmetric: bool = False
     """Each unordered pair counts once, in the cell (lower group, higher group): no reference and probe side."""
 

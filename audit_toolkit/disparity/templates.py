@@ -38,6 +38,9 @@ from audit_toolkit.sources.survey import Rows, Survey
 MOST_LISTED = 4_000_000
 """Non-mated pairs that may be listed (12 bytes each, twice while sorting)."""
 
+MOST_TAIL = 10_000
+"""Scores of the tail that extrapolations are fitted to."""
+
 TRIAL = 1500
 """Templates of the trial that tells from which score on pairs are listed."""
 
@@ -156,6 +159,7 @@ def _count(
         pairs=None,
         transactions=(),
         runs=tuple(runs),
+        top=_top(state, prepared),
         symmetric=True,
     )
 
@@ -249,6 +253,14 @@ def _levels(reaching: NDArray[np.int64], subjects: int) -> NDArray[np.int64]:
     levels[..., :-1] -= reaching[..., 1:]
     missing = subjects - len(levels)
     return np.pad(levels, [(0, missing), *[(0, 0)] * (levels.ndim - 1)]) if missing else levels
+
+
+def _top(state: State, p: tiles.Prepared) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """The ten thousand highest non-mated scores and one more, by score and pair, with who is in them."""
+    score = state["listed_score"].view(np.float32).astype(np.float64)
+    order = np.argsort(-score, kind="stable")[: MOST_TAIL + 1]
+    people = np.stack([p.subject[state[f"listed_{k}"][order]] for k in "ij"], axis=1)
+    return score[order], people.astype(np.int64)
 
 
 def _listed(measure: pairs.PairCounts, state: State, values: NDArray[np.float32], p: tiles.Prepared) -> State:

@@ -121,6 +121,6 @@ def _in_blocks(
             saved_at, unsaved = time.monotonic(), False
             slow = saved_at - merged
         # long enough that merging and starting the workers do not count, short enough to lose little
-        wanted = max(journal.every, 50.0 * (merged - begun - took))
+        wanted = max(2.0 * journal.every, 50.0 * (merged - begun - took))
         size = int(min(max(size * wanted / max(took, 1e-6), FEWEST), 4 * size))
     return total

@@ -28,7 +28,11 @@ def local(workers: int) -> Callable[[Task, Sequence[Partition]], Iterator[list[S
         if len(blocks) <= 1:
             yield from (task(block) for block in blocks)
             return
-        with ThreadPoolExecutor(len(blocks)) as pool:
+        pool = ThreadPoolExecutor(len(blocks))
+        try:
             yield from pool.map(task, blocks)
+        finally:
+            # Not waiting: an interrupt must reach the driver first, which then stops the workers between two batches.
+            pool.shutdown(wait=False, cancel_futures=True)
 
     return run

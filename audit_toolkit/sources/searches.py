@@ -40,7 +40,8 @@ class CandidateLists:
     """Lists as they were returned, one entry a candidate; everything in integers and scores.
 
     ``search``, ``candidate`` [candidates] int64: number of the search, subject code of the candidate; ``score`` float64
-    (larger = more alike), minus the rank where ``ranks_only``. ``subject`` [searches] int64; ``mated`` [searches] bool.
+    (larger = more alike), minus the rank where ``ranks_only``. ``search_identity`` [searches] uint64: hash of each search's id;
+    ``subject`` [searches] int64; ``mated`` [searches] bool.
     ``enrolled`` int64 codes of everybody in the gallery, or of everybody who was ever listed where ``gallery_known`` is false.
     ``identity`` [subjects] uint64 hash of each id; ``subject_labels`` [subjects, attributes] int16, -1 = no label.
     ``complete``: whether searches that returned nobody are in it. ``longest``: candidates in the longest list.
@@ -52,6 +53,7 @@ class CandidateLists:
     search: NDArray[np.int64]
     candidate: NDArray[np.int64]
     score: NDArray[np.float64]
+    search_identity: NDArray[np.uint64]
     subject: NDArray[np.int64]
     mated: NDArray[np.bool_]
     enrolled: NDArray[np.int64]
@@ -204,20 +206,19 @@ def open_candidates(
     identity = identity_of(book)
     beside: tuple[Input, ...] = ()
     if subjects is not None:
-        (texts, label_codes, two), of_people = people_labels(subjects, id_column, attributes, labels or {}, identity)
+        (texts, label_codes, _), of_people = people_labels(subjects, id_column, attributes, labels or {}, identity)
         beside = (of_people,)
     else:
         need(source, list(attributes.values()), at)
         person = np.where(table_rows >= 0, subject[np.maximum(table_rows, 0)], -1)
         texts, label_codes, two = _coded(source, at, attributes, labels or {}, person, len(book))
-    if two:
-        lost_searches["people with two labels (in no group)"] = two
+        if two:
+            lost_searches["people with two labels (in no group)"] = two
     kept_rows = int(use.sum())
     exclusions = tuple(Exclusion(reason=k, count=v) for k, v in lost.items() if v)
     exclusions += tuple(Exclusion(reason=k, count=v, used=True) for k, v in lost_searches.items() if v)
-    # codes follow the hashes of ids, so that nothing depends on the order of the rows
-    person_code, search_code = _ranked(identity), _ranked(identity_of(search_book)[good])
-    of_search = np.argsort(search_code)
+    # people's codes follow the hashes of their ids, so that no figure depends on the order of the rows
+    person_code = _ranked(identity)
     return CandidateLists(
         name=where,
         inputs=tuple(
@@ -229,11 +230,12 @@ def open_candidates(
         )
         + beside,
         warnings=warnings,
-        search=search_code[number[search[use]]],
+        search=number[search[use]].astype(np.int64),
         candidate=person_code[candidate[use]],
         score=score[use],
-        subject=person_code[subject[good]][of_search],
-        mated=np.asarray(mated[good], np.bool_)[of_search],
+        search_identity=identity_of(search_book)[good],
+        subject=person_code[subject[good]],
+        mated=np.asarray(mated[good], np.bool_),
         enrolled=np.sort(person_code[seen if codes_enrolled is None else codes_enrolled]),
         gallery_known=codes_enrolled is not None,
         identity=np.sort(identity),
@@ -331,7 +333,9 @@ def people_labels(
     known = np.where(identity[order][at] == hashed, order[at], -1) if len(identity) else np.full(len(hashed), -1)
     person = np.array([known[place[t]] if t else -1 for t in texts] + [-1], np.int64)[index]
     made = _coded(rows, where, attributes, declared, person, len(identity))
-    return made, Input(name=where, sha256=sha, format="table", rows_read=rows.num_rows, rows_used=rows.num_rows)
+    told = (Exclusion(reason="people with two labels (in no group)", count=made[2], used=True),) if made[2] else ()
+    n = rows.num_rows
+    return made, Input(name=where, sha256=sha, format="table", rows_read=n, rows_used=n, exclusions=told)
 
 
 def _coded(

@@ -24,6 +24,8 @@ from audit_toolkit.sources.template_labels import Labelled
 
 Metric = Literal["cosine", "inner", "l2"]
 
+LONGEST = 1e18
+"""Products of longer templates overflow float32: they cannot be compared."""
 UNIT = 1e-3
 """How far a template's length may lie from 1 and still be called normalised."""
 
@@ -33,7 +35,7 @@ _TEXTS = {
     NO_SUBJECT: "missing subject id",
     FLAGGED: "enrolment failure (FTE), flagged in the file",
     NAN: "enrolment failure (FTE): the template is missing or holds values that are not numbers",
-    INFINITE: "enrolment failure (FTE): the template holds infinite values",
+    INFINITE: f"enrolment failure (FTE): the template holds infinite values or is longer than {LONGEST:g}",
     ZERO: "enrolment failure (FTE): the template has length zero, which cosine cannot compare",
 }
 _LATE = {
@@ -135,7 +137,7 @@ def _judge_numbers(judged: Judged, stored: Stored, metric: Metric) -> None:
         # squares of float32 numbers cannot overflow here: infinite or no number means that an entry is
         square = np.einsum("ij,ij->i", wide, wide)
         reason = judged.reason[start:stop]
-        tests = [(np.isnan(square), NAN), (np.isinf(square), INFINITE)]
+        tests = [(np.isnan(square), NAN), (square > LONGEST**2, INFINITE)]
         if metric == "cosine":
             tests.append((square == 0.0, ZERO))
         for test, code in tests:

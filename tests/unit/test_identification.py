@@ -126,6 +126,12 @@ def test_rates_by_group_are_plain_counts(tmp_path: Path) -> None:
             assert (e.numerator, e.denominator) == ((place > rank).sum(), len(place))
             (e, _) = find(found, "fnir", {"group": label}, rank=rank, threshold=0.55)
             assert e.numerator == ((place > rank) | (own < 0.55)).sum()
+        (hit,) = find(found, "tpir", {"group": label}, threshold=0.55)
+        (miss,) = find(found, "fnir", {"group": label}, threshold=0.55, rank="any")
+        assert (hit.numerator, hit.denominator) == ((own >= 0.55).sum(), len(own))
+        assert hit.interval is not None
+        assert miss.interval is not None
+        assert hit.interval.low == 1.0 - (miss.interval.high or 0.0)
         (e,) = find(found, "selectivity", {"group": label}, threshold=0.55)
         assert e.value == pytest.approx((other[non] >= 0.55).sum() / non.sum())
         (curve,) = [s for s in found.series if s.quantity == "cmc" and s.of == {"group": label}]
@@ -269,6 +275,9 @@ def test_a_person_in_two_groups_is_in_none(tmp_path: Path) -> None:
     parts = sum(find(one, "fnir", {"group": g}, rank="any", threshold=0.55)[0].denominator or 0 for g in "abc")
     whole = find(one, "fnir", {}, rank="any", threshold=0.55)[0].denominator or 0
     assert 0 < parts < whole
+    assert any("searches for people without a label" in limit for limit in one.limits)
+    told = [e.reason for i in one.inputs for e in i.exclusions]
+    assert "people with two labels (in no group)" in told
 
 
 def test_a_gallery_without_mates_and_one_without_strangers(tmp_path: Path) -> None:

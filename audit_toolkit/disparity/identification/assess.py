@@ -22,6 +22,7 @@ from audit_toolkit.disparity.identification.estimates import (
     RESAMPLED,
     Operating,
     alerts,
+    hit_rates,
     rates,
     selectivity,
 )
@@ -31,7 +32,7 @@ from audit_toolkit.disparity.identification.searches import Searches, TemplateSe
 from audit_toolkit.disparity.identification.what_if import common, equalised
 from audit_toolkit.disparity.plan import axis_name
 from audit_toolkit.engines.context import Context
-from audit_toolkit.errors import InputError, PlanError
+from audit_toolkit.errors import PlanError
 from audit_toolkit.evidence.assessment import Assessment
 from audit_toolkit.evidence.estimate import Estimate
 from audit_toolkit.evidence.finding import Finding, Method
@@ -83,8 +84,6 @@ def assess(section: Section, source: SearchSource, context: Context) -> Assessme
             where="$.identification.thresholds",
             mend="Leave them out, or give lists with scores.",
         )
-    if not searches.mated.any() and searches.mated.size == 0:
-        raise InputError("No search is left to audit.", mend="Check the searches and their people.")
     axes = search_axes(section, searches, context.min_people)
     thresholds, needs = _operating(section, searches)
     if thresholds and isinstance(source, TemplateSearch):
@@ -155,6 +154,7 @@ def _axis(found: _Found, searches: Searches, axis: Axis, thresholds: list[Operat
     for operating in thresholds:
         new = rates(searches, axis, "fpir", None, operating, section)
         new += rates(searches, axis, "fnir", None, operating, section)
+        new += hit_rates(new)
         found.headlines += _extremes(axis, new, operating)
         for rank in section.ranks:
             new += rates(searches, axis, "fnir", rank, operating, section)
@@ -213,6 +213,9 @@ def _limits(section: Section, searches: Searches) -> list[str]:
         f"{len(set(searches.subject.tolist())):,} people against {len(searches.enrolled):,} people enrolled"
         + ("." if searches.gallery_known else " as far as they were ever listed."),
     ]
+    unlabelled = int((searches.subject_labels[searches.subject] < 0).any(axis=1).sum())
+    if unlabelled:
+        limits.append(f"{unlabelled:,} searches for people without a label stand only in figures over everybody.")
     if not searches.mated.any():
         limits.append("The gallery holds nobody who was searched for: FNIR and CMC are undefined.")
     if searches.mated.all():

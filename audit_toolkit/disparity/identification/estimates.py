@@ -180,6 +180,34 @@ def _few(sample: RateSample, section: Section) -> tuple[str, ...]:
     return (f"insufficient evidence: fewer than {section.support.min_subjects} people",)
 
 
+def hit_rates(missed: Sequence[Estimate]) -> list[Estimate]:
+    """TPIR = 1 - FNIR of the same searches, with intervals turned round; undefined where FNIR is."""
+
+    def turned(made: Interval | None) -> Interval | None:
+        if made is None:
+            return None
+        low, high = (None if end is None else 1.0 - end for end in (made.high, made.low))
+        return Interval(low=low, high=high, level=made.level, method=made.method)
+
+    return [
+        Estimate(
+            quantity="tpir",
+            of=e.of,
+            at=e.at,
+            value=None if e.value is None else 1.0 - e.value,
+            interval=turned(e.interval),
+            simultaneous=turned(e.simultaneous),
+            numerator=None if e.numerator is None or e.denominator is None else e.denominator - e.numerator,
+            denominator=e.denominator,
+            support=e.support,
+            notes=e.notes,
+            undefined=e.undefined,
+        )
+        for e in missed
+        if e.quantity == "fnir"
+    ]
+
+
 def _ratios(
     rate: str, samples: Sequence[RateSample], counted: Sequence[RateSample], axis: Axis, at: dict[str, At], section: Section
 ) -> list[Estimate]:  # fmt: skip

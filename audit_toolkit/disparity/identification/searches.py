@@ -429,6 +429,8 @@ def search_lists(lists: CandidateLists, kept: int, *, growth: bool = True) -> Se
         "best_subject": best_subject,
         "second": second,
     }
+    by_search = np.argsort(lists.search_identity)  # the digest must not depend on the order of the rows
+    evidence = digest_arrays({name: values[by_search] for name, values in arrays.items()})
     parameters = {"kept": kept, "levels": depth + 1, "gallery_known": lists.gallery_known}
     return Searches(
         **arrays,
@@ -445,5 +447,5 @@ def search_lists(lists: CandidateLists, kept: int, *, growth: bool = True) -> Se
         subject_labels=lists.subject_labels,
         inputs=lists.inputs,
         warnings=(),
-        runs=(Run(measure="candidate lists", version="1", parameters=parameters, state_digest=digest_arrays(arrays)),),
+        runs=(Run(measure="candidate lists", version="1", parameters=parameters, state_digest=evidence),),
     )
