@@ -24,7 +24,7 @@ from audit_toolkit.errors import AuditError, InputError, UsageError
 from audit_toolkit.evidence.estimate import Estimate
 from audit_toolkit.evidence.record import Record
 from audit_toolkit.evidence.series import Series
-from audit_toolkit.plan.model import Plan, load_plan, make_plan, moved
+from audit_toolkit.plan.model import AnyPlan, Plan, SearchPlan, load_plan, make_plan, moved
 from audit_toolkit.plan.run import run_plan
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ class Audit:
 
     record: Record
     run: dict[str, Any]
-    plan: Plan
+    plan: AnyPlan
     exit_code: int
     folder: Path = Path()
 
@@ -73,7 +73,7 @@ class Audit:
         """Interval plot of a rate across the groups of an axis (default: the plan's first), at one threshold."""
         from audit_toolkit.report.figures import interval_plot
 
-        attributes = tuple((axis or next(iter(self.plan.disparity.attributes))).split(" x "))
+        attributes = tuple((axis or next(iter(self.plan.section.attributes))).split(" x "))
         rates = [e for e in self.record.estimates if e.quantity == quantity and tuple(e.of) == attributes]
         shown = threshold if threshold is not None else next((e.at.get("threshold") for e in rates), None)
         chosen = [e for e in rates if e.at.get("threshold") == shown]
@@ -85,7 +85,7 @@ class Audit:
         """DET curves of the groups of an axis (default: the plan's first)."""
         from audit_toolkit.report.figures import curve
 
-        attributes = tuple((axis or next(iter(self.plan.disparity.attributes))).split(" x "))
+        attributes = tuple((axis or next(iter(self.plan.section.attributes))).split(" x "))
         curves = [s for s in self.series("curve", "det") if tuple(s.of) in (attributes, ())]
         if not curves:
             raise UsageError("There is no DET curve for that axis in this audit.")
@@ -95,7 +95,7 @@ class Audit:
         """Heat map of a rate for every reference group and probe group of an axis."""
         from audit_toolkit.report.figures import matrix
 
-        name = axis or next(iter(self.plan.disparity.attributes))
+        name = axis or next(iter(self.plan.section.attributes))
         for series in self.series("matrix", quantity):
             if series.of.get("axis") == name:
                 return matrix(series)
@@ -155,7 +155,7 @@ def _write_together(folder: Path, files: Mapping[str, bytes]) -> None:
 
 
 def run(
-    plan: str | os.PathLike[str] | Mapping[str, Any] | Plan, *, folder: str | os.PathLike[str] | None = None,
+    plan: str | os.PathLike[str] | Mapping[str, Any] | AnyPlan, *, folder: str | os.PathLike[str] | None = None,
     progress: Progress | None = None, journal: str | os.PathLike[str] | None = None,
 ) -> Audit:  # fmt: skip
     """Run a plan: a TOML or JSON file, a mapping, or a `Plan`. Paths in it are relative to its folder (or ``folder``).
@@ -168,7 +168,7 @@ def run(
         path = Path(plan)
         base = path.absolute().parent if folder is None else base
         made = load_plan(path)
-    elif isinstance(plan, Plan):
+    elif isinstance(plan, Plan | SearchPlan):
         made = plan
     else:
         made = make_plan(dict(plan))
@@ -176,7 +176,7 @@ def run(
 
 
 def _finish(
-    plan: Plan, folder: Path, frame: Any, subjects: Any, progress: Progress | None, journal: Path | None = None
+    plan: AnyPlan, folder: Path, frame: Any, subjects: Any, progress: Progress | None, journal: Path | None = None
 ) -> Audit:
     outcome = run_plan(plan, folder=folder, frame=frame, subjects=subjects, progress=progress, journal=journal)
     return Audit(outcome.record, outcome.run, plan, outcome.exit_code, folder)
@@ -245,7 +245,9 @@ def disparity_plan(
     }
     if title is not None:
         whole["title"] = title
-    return make_plan(whole)
+    made = make_plan(whole)
+    assert isinstance(made, Plan)  # noqa: S101 - the mapping has a disparity section
+    return made
 
 
 def _many(value: float | Sequence[float] | None) -> list[float]:
@@ -301,7 +303,9 @@ def demo_plan() -> Plan:
     """The plan of the demonstration: a real, openly licensed matcher on the Face Research Lab London Set."""
     raw = resources.files("audit_toolkit.examples") / "london.toml"
     with resources.as_file(raw) as path:
-        return load_plan(path)
+        made = load_plan(path)
+    assert isinstance(made, Plan)  # noqa: S101 - our own file
+    return made
 
 
 def demo(progress: Progress | None = None) -> Audit:
@@ -310,4 +314,73 @@ def demo(progress: Progress | None = None) -> Audit:
         return _finish(demo_plan(), folder, None, None, progress)
 
 
-__all__ = ["Audit", "AuditError", "demo", "demo_plan", "disparity", "disparity_plan", "run"]
+def watchlist(
+    *, groups: Groups, frames: Mapping[str, Any] | None = None, progress: Progress | None = None, **options: Any
+) -> Audit:
+    """Measure searches in a gallery by group of the person searched for: FPIR, FNIR, CMC, alert burden.
+
+    Inputs are paths in ``options`` (``gallery`` and ``probes``; ``candidates``, ``searches``, ``enrolled``; ``alerts``,
+    ``passers_by``), or data frames in ``frames`` under the same names. Options are those of `watchlist_plan`.
+    """
+    given = dict(frames or {})
+    plan = watchlist_plan(groups=groups, **{**dict.fromkeys((k for k in given if k != "subjects"), FRAME), **options})
+    return _finish(plan, Path.cwd(), given, None, progress)
+
+
+def watchlist_plan(
+    *,
+    groups: Groups,
+    thresholds: Sequence[Mapping[str, Any]] = (),
+    threshold: float | Sequence[float] | None = None,
+    fpir: float | Sequence[float] | None = None,
+    subjects: str | None = None,
+    subject_id: str = "subject",
+    title: str = "Audit of identification by demographic group",
+    evaluation_type: str = "not provided",
+    label_source: str = "not provided",
+    gallery_selection: str = "not provided",
+    days_between_mated_captures: str = "not provided",
+    requirements: Sequence[Mapping[str, Any]] = (),
+    min_people: int = 5,
+    threads: int = 0,
+    **section: Any,
+) -> SearchPlan:
+    """The plan that the command ``watchlist`` and the function `watchlist` both run; keywords are fields of its section."""
+    asked = [dict(t) for t in thresholds]
+    asked += [{"policy": "vendor", "value": float(v)} for v in _many(threshold)]
+    asked += [{"policy": "fpir", "target": float(v)} for v in _many(fpir)]
+    body: dict[str, Any] = {
+        "evaluation_type": evaluation_type,
+        "label_source": label_source,
+        "gallery_selection": gallery_selection,
+        "days_between_mated_captures": days_between_mated_captures,
+        "attributes": _attributes(groups, joined=True),
+        "thresholds": asked,
+        **section,
+    }
+    if subjects is not None:
+        body["subjects"] = {"path": subjects, "id": subject_id}
+    made = make_plan(
+        {
+            "title": title,
+            "identification": body,
+            "requirements": [dict(r) for r in requirements],
+            "disclosure": {"min_people": min_people},
+            "execution": {"threads": threads},
+        }
+    )
+    assert isinstance(made, SearchPlan)  # noqa: S101 - the mapping has an identification section
+    return made
+
+
+__all__ = [
+    "Audit",
+    "AuditError",
+    "demo",
+    "demo_plan",
+    "disparity",
+    "disparity_plan",
+    "run",
+    "watchlist",
+    "watchlist_plan",
+]

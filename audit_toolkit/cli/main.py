@@ -24,6 +24,7 @@ from audit_toolkit.errors import AuditError
 _COMMANDS = {
     "run": "audit_toolkit.cli.run",
     "disparity": "audit_toolkit.cli.disparity",
+    "watchlist": "audit_toolkit.cli.watchlist",
     "explain": "audit_toolkit.cli.explain",
     "demo": "audit_toolkit.cli.demo",
 }

@@ -13,7 +13,7 @@ import math
 import os
 import re
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal, get_args, get_origin, get_type_hints
@@ -21,6 +21,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 import msgspec
 from msgspec import Struct
 
+from audit_toolkit.disparity.identification.plan import Section as Identification
 from audit_toolkit.disparity.plan import FILE_OPTIONS, FRAME, Attribute, Section
 from audit_toolkit.errors import PlanError
 from audit_toolkit.evidence.quantities import ALL
@@ -67,14 +68,13 @@ class Execution(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             raise ValueError("`threads` must be 0 or more, `chunk_rows` and `memory_rows` at least 1")
 
 
-class Plan(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One audit: what is tested, how, and what is required of it."""
+class _Common(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What every plan has, whatever is tested."""
 
     schema: Literal["audit_toolkit/plan/1"] = "audit_toolkit/plan/1"
     title: str = "Audit of error rates by demographic group"
     system: System = System()
     parties: Parties = Parties()
-    disparity: Section
     requirements: tuple[Requirement, ...] = ()
     catalogue: tuple[str, ...] = ()
     disclosure: Disclosure = Disclosure()
@@ -83,6 +83,17 @@ class Plan(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     def all_requirements(self) -> tuple[Requirement, ...]:
         """The plan's own requirements and those it takes from the catalogue."""
         return (*self.requirements, *(catalogue()[name] for name in self.catalogue))
+
+
+class Plan(_Common, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One audit of verification: what is tested, how, and what is required of it."""
+
+    disparity: Section
+
+    @property
+    def section(self) -> Section:
+        """What is measured."""
+        return self.disparity
 
     def canonical(self) -> dict[str, Any]:
         """The plan as it enters the record: every default written out, without execution, paths reduced to file names."""
@@ -108,7 +119,48 @@ class Plan(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         return hashlib.sha256(text.encode()).hexdigest()
 
 
-def moved(plan: Plan, source: Path, target: Path) -> dict[str, Any]:
+class SearchPlan(_Common, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One audit of identification: searches in a gallery, candidate lists, or the alert log of a watchlist."""
+
+    identification: Identification
+
+    @property
+    def section(self) -> Identification:
+        """What is measured."""
+        return self.identification
+
+    def canonical(self) -> dict[str, Any]:
+        """The plan as it enters the record: every default written out, without execution, paths reduced to file names."""
+        whole: dict[str, Any] = msgspec.to_builtins(self)
+        whole.pop("execution")
+        _each_path(whole["identification"], _file_name)
+        return whole
+
+    def digest(self) -> str:
+        """SHA-256 of the canonical plan without any file name: what all seeds derive from."""
+        plan = self.canonical()
+        section = plan["identification"]
+        # Which inputs there are shapes the audit; what the files are called does not.
+        section.update({name: bool(section[name]) for name in SEARCH_FILES})
+        section.pop("subjects")
+        text = json.dumps(plan, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+AnyPlan = Plan | SearchPlan
+
+SEARCH_FILES = ("gallery", "probes", "candidates", "searches", "enrolled", "alerts", "passers_by")
+"""Fields of the identification section that name a file."""
+
+
+def _each_path(section: dict[str, Any], change: Callable[[str], str]) -> None:
+    for name in SEARCH_FILES:
+        section[name] = change(section[name]) if section[name] else ""
+    if section["subjects"]:
+        section["subjects"]["path"] = change(section["subjects"]["path"])
+
+
+def moved(plan: AnyPlan, source: Path, target: Path) -> dict[str, Any]:
     """The whole plan as a mapping, its paths rewritten from relative to ``source`` to relative to ``target``.
 
     So a plan that is written beside its results can be run again from there. Absolute paths become relative too, unless
@@ -127,6 +179,9 @@ def moved(plan: Plan, source: Path, target: Path) -> dict[str, Any]:
             return whole.as_posix()
 
     whole: dict[str, Any] = msgspec.to_builtins(plan)
+    if isinstance(plan, SearchPlan):
+        _each_path(whole["identification"], there)
+        return whole
     section = whole["disparity"]
     section["scores"] = there(section["scores"])
     options = section["format_options"]
@@ -140,7 +195,7 @@ def _file_name(path: str) -> str:
     return PurePosixPath(path.replace("\\", "/")).name
 
 
-def load_plan(path: Path) -> Plan:
+def load_plan(path: Path) -> AnyPlan:
     """Read a plan from a TOML file, or the plan.json an earlier run left; a mistake is a `PlanError` that names its place."""
     try:
         text = path.read_text(encoding="utf-8-sig")
@@ -180,14 +235,17 @@ def _once(where: str, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def make_plan(raw: dict[str, Any], *, where: str = "plan") -> Plan:
+def make_plan(raw: dict[str, Any], *, where: str = "plan") -> AnyPlan:
     """A plan from a mapping, checked field by field; raises `PlanError` with the path of what does not fit."""
     for path, what in _unfit(raw, "$"):
         raise PlanError(what, where=f"{where}: {path}", mend="Write another one there.")
+    kind: type[AnyPlan] = (
+        SearchPlan if isinstance(raw, dict) and "identification" in raw and "disparity" not in raw else Plan
+    )
     try:
-        plan = msgspec.convert(raw, Plan)
+        plan: AnyPlan = msgspec.convert(raw, kind)
     except msgspec.ValidationError as error:
-        what, path = _sentence(str(error))
+        what, path = _sentence(str(error), kind)
         path = path.replace("[...]", f".{_attribute_at_fault(raw)}", 1) if "attributes[...]" in path else path
         raise PlanError(what, where=f"{where}: {path}", mend=_SEE) from None
     seen: set[str] = set()
@@ -217,7 +275,7 @@ def make_plan(raw: dict[str, Any], *, where: str = "plan") -> Plan:
 
 def _attribute_at_fault(raw: dict[str, Any]) -> str:
     """The name of the first attribute that does not fit, which the parser's message leaves out."""
-    for name, attribute in raw["disparity"]["attributes"].items():
+    for name, attribute in (raw.get("disparity") or raw["identification"])["attributes"].items():
         try:
             msgspec.convert(attribute, Attribute)
         except msgspec.ValidationError:
@@ -239,12 +297,12 @@ def _unfit(value: Any, path: str) -> Iterator[tuple[str, str]]:
             yield from _unfit(inner, f"{path}[{k}]")
 
 
-def _sentence(text: str) -> tuple[str, str]:
+def _sentence(text: str, plan: type[AnyPlan]) -> tuple[str, str]:
     """What the parser found as a sentence, and its place in the plan."""
     what, _, place = text.partition(" - at ")
     path = place.strip("`") or "$"
     if what.startswith("Invalid enum value"):
-        known = ", ".join(repr(v) for v in _allowed(path))
+        known = ", ".join(repr(v) for v in _allowed(path, plan))
         what = f"{what.removeprefix('Invalid enum value ')} is not one of {known}" if known else what
     elif what.startswith("Object missing required field"):
         what = f"The field{what.removeprefix('Object missing required field')} is missing"
@@ -254,9 +312,9 @@ def _sentence(text: str) -> tuple[str, str]:
     return what if what.endswith(".") else f"{what}.", path
 
 
-def _allowed(path: str) -> tuple[str, ...]:
+def _allowed(path: str, plan: type[AnyPlan]) -> tuple[str, ...]:
     """The words that a field of fixed words accepts, looked up by its place in the plan."""
-    kind: Any = Plan
+    kind: Any = plan
     for name in re.findall(r"\.(\w+)|(\[)", path):
         if name[0]:
             kind = get_type_hints(kind).get(name[0]) if isinstance(kind, type) else None

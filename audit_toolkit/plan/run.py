@@ -10,13 +10,15 @@ from typing import Any
 
 from audit_toolkit._version import __version__
 from audit_toolkit.disparity.assess import assess
+from audit_toolkit.disparity.identification.assess import assess as assess_searches
+from audit_toolkit.disparity.identification.open import open_section as open_searches
 from audit_toolkit.disparity.open import open_section
 from audit_toolkit.engines.context import Context
 from audit_toolkit.engines.fold import Progress
 from audit_toolkit.engines.local import available_threads, local
 from audit_toolkit.evidence.record import Record, Statement
 from audit_toolkit.evidence.verdict import exit_code
-from audit_toolkit.plan.model import Plan
+from audit_toolkit.plan.model import AnyPlan, SearchPlan
 from audit_toolkit.plan.policy import findings
 
 LIMITS = (
@@ -35,7 +37,7 @@ class Outcome:
 
 
 def run_plan(
-    plan: Plan,
+    plan: AnyPlan,
     *,
     folder: Path,
     frame: Any = None,
@@ -58,11 +60,17 @@ def run_plan(
         progress=progress,
         journal=journal,
     )
-    source = open_section(plan.disparity, folder=folder, frame=frame, subjects=subjects)
-    result = assess(plan.disparity, source, context)
-    support = plan.disparity.support
+    if isinstance(plan, SearchPlan):
+        frames = {} if frame is None else dict(frame)
+        result = assess_searches(
+            plan.identification, open_searches(plan.identification, folder=folder, frames=frames), context
+        )
+    else:
+        source = open_section(plan.disparity, folder=folder, frame=frame, subjects=subjects)
+        result = assess(plan.disparity, source, context)
+    support = plan.section.support
     found = findings(result, plan.all_requirements(), min_subjects=support.min_subjects, min_errors=support.min_errors)
-    stated = tuple(Statement(name=k, text=v) for k, v in plan.disparity.statements().items())
+    stated = tuple(Statement(name=k, text=v) for k, v in plan.section.statements().items())
     record = Record(
         toolkit_version=__version__,
         title=plan.title,

@@ -424,6 +424,8 @@ def test_a_log_says_what_it_can_and_not_more(tmp_path: Path) -> None:
         assert "verification-biased" in wrong.notes[0]
         (burden,) = find(found, "alert_burden", {"group": label})
         assert burden.value == pytest.approx(1000 * false / people)
+        assert burden.interval is not None
+        assert burden.interval.contains(burden.value or 0.0)
         assert "at least this many" in burden.notes[1]
 
 

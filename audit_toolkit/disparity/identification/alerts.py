@@ -6,8 +6,10 @@ some of the alerts and judged them; rates over those are rates over what was wor
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -22,8 +24,9 @@ from audit_toolkit.engines.context import Context
 from audit_toolkit.evidence.estimate import At, Estimate, Interval, Support
 from audit_toolkit.evidence.record import Run
 from audit_toolkit.sources.alerts import AlertLog
-from audit_toolkit.stats.dependence import RateSample, from_counts, pooled_deff, with_deff
-from audit_toolkit.stats.intervals import interval
+from audit_toolkit.stats.dependence import RateSample, from_counts, pooled_deff, satterthwaite, with_deff
+from audit_toolkit.stats.intervals import interval, open_interval
+from audit_toolkit.stats.proportion import t_quantile
 
 BIASED = "verification-biased: over adjudicated alerts only, and people decide which alerts they look at"
 NO_MISSES = "an alert log holds no searches: people whom the system missed left no alert"
@@ -91,49 +94,42 @@ def log_estimates(log: AlertLog, axis: Axis, section: Section) -> list[Estimate]
     at: dict[str, At] = {"axis": axis.name}
     found: list[Estimate] = []
 
-    def add(quantity: str, k: int, make: Callable[[], Estimate], reason: str | None = None) -> None:
-        why = axis.withheld[k] or reason
-        found.append(make() if why is None else Estimate(quantity=quantity, of=axis.of(k), at=at, undefined=why))
-
     for k in groups:
-        alerts, people = int((of_alert == k).sum()), int(passed[k])
+        of, own = axis.of(k), of_alert == k
+        alerts, people, known_false = int(own.sum()), int(passed[k]), int((false & own).sum())
         share, false_share = with_deff(shares[k], pooled[1]), with_deff(wrong[k], pooled[0])
-        add("fnir", k, lambda: _never("fnir"), NO_MISSES)
-        add(
-            "fpir",
-            k,
-            lambda: _never("fpir"),
-            "an alert log holds no searches without an alert" if not people else _not_all(judged[of_alert == k]),
+        uncounted = None if everybody else "the people who passed by were not counted"
+        without = uncounted or (None if people else "nobody of this group was counted")
+        too_many = None if known_false <= people else "more false alerts than people counted"
+        around = count_interval(log, false & own, level)
+        rows: tuple[tuple[str, str | None, Callable[[], Estimate] | None], ...] = (
+            ("fnir", NO_MISSES, None),
+            ("fpir", "an alert log holds no searches without an alert" if not people else _not_all(judged[own]), None),
+            (
+                "alert_share",
+                None if share.comparisons else "no alert is on a person with a label",
+                partial(_share, of, at, share, level, method),
+            ),
+            (
+                "false_alert_share",
+                None if false_share.comparisons else "no alert of this group was adjudicated",
+                partial(_biased, of, at, false_share, level, method),
+            ),
+            ("passerby_share", uncounted, partial(_passers, of, at, people, everybody)),
+            ("alert_share_ratio", without, partial(_against, of, at, share, people, everybody, level, method)),
+            (
+                "alert_burden",
+                without or too_many,
+                partial(_burden, of, at, around, known_false, alerts, people, int((own & ~judged).sum())),
+            ),
         )
-        add("alert_share", k, lambda k=k, s=share: _share(axis.of(k), at, s, level, method))  # type: ignore[misc]
-        add(
-            "false_alert_share",
-            k,
-            lambda k=k, s=false_share: _biased(axis.of(k), at, s, level, method),  # type: ignore[misc]
-            None if false_share.comparisons else "no alert of this group was adjudicated",
-        )
-        why = None if everybody else "the people who passed by were not counted"
-        add("passerby_share", k, lambda k=k, p=people: _passers(axis.of(k), at, p, everybody), why)  # type: ignore[misc]
-        ratio = why or (None if people else "nobody of this group was counted")
-        add(
-            "alert_share_ratio",
-            k,
-            lambda k=k, s=share, p=people: _against(axis.of(k), at, s, p / everybody, level, method),  # type: ignore[misc]
-            ratio,
-        )
-        known_false = int((false & (of_alert == k)).sum())
-        reason = ratio or (None if known_false <= people else "more false alerts than people counted")
-        add(
-            "alert_burden",
-            k,
-            lambda k=k, a=alerts, f=known_false, p=people: _burden(axis.of(k), at, f, a, p, judged[of_alert == k]),  # type: ignore[misc]
-            reason,
-        )
+        for quantity, reason, make in rows:
+            why = axis.withheld[k] or reason
+            if why is not None or make is None:
+                found.append(Estimate(quantity=quantity, of=of, at=at, undefined=why))
+            else:
+                found.append(make())
     return found
-
-
-def _never(quantity: str) -> Estimate:
-    return Estimate(quantity=quantity, undefined="not assessed")
 
 
 def _not_all(judged: Bools) -> str:
@@ -181,8 +177,9 @@ def _passers(of: dict[str, str], at: dict[str, At], people: int, everybody: int)
 
 
 def _against(
-    of: dict[str, str], at: dict[str, At], sample: RateSample, share: float, level: float, method: str
+    of: dict[str, str], at: dict[str, At], sample: RateSample, people: int, everybody: int, level: float, method: str
 ) -> Estimate:
+    share = people / everybody
     made = interval(sample, level, method)
     ends = [None if end is None else end / share for end in (made.low, made.high)]
     return Estimate(
@@ -195,8 +192,9 @@ def _against(
     )
 
 
-def _burden(of: dict[str, str], at: dict[str, At], false: int, alerts: int, people: int, judged: Bools) -> Estimate:
-    open_alerts = int((~judged).sum())
+def _burden(
+    of: dict[str, str], at: dict[str, At], around: Interval, false: int, alerts: int, people: int, open_alerts: int
+) -> Estimate:
     notes = [BIASED] if open_alerts else []
     if open_alerts:
         notes.append(f"{open_alerts} of {alerts} alerts were not adjudicated: at least this many, at most "
@@ -206,10 +204,41 @@ def _burden(of: dict[str, str], at: dict[str, At], false: int, alerts: int, peop
         of=of,
         at=at,
         value=1000.0 * false / people,
+        interval=Interval(
+            low=None if around.low is None else 1000.0 * around.low / people,
+            high=None if around.high is None else 1000.0 * around.high / people,
+            level=around.level,
+            method=f"{around.method}; passers-by as counted",
+        ),
         numerator=false,
         denominator=people,
         notes=tuple(notes),
     )
+
+
+def count_interval(log: AlertLog, wrong: Bools, level: float) -> Interval:
+    """How far a number of alerts could lie from what other days, cameras and watchlist entries would have given.
+
+    Log scale; the variance is the sum of that over occasions and that over entries, n / (n - 1) sum (c - mean)^2 each, at
+    least the count itself (Poisson). Occasions without any alert leave no row and are not among them. Open without alerts.
+    """
+    name = "log-count, occasions and entries resampled"
+    total = int(wrong.sum())
+    if total == 0:
+        return open_interval(level, f"{name}: none, no such alert")
+    variance, df = 0.0, float("inf")
+    for codes in (log.occasion, log.entry):
+        _, where = np.unique(codes, return_inverse=True)
+        counts = np.bincount(where[wrong], minlength=int(where.max()) + 1).astype(np.float64)
+        n = len(counts)
+        if n < 2:
+            continue
+        pull = (counts - counts.mean()) * math.sqrt(n / (n - 1))
+        variance += float(np.square(pull).sum())
+        df = min(df, satterthwaite(pull))
+    half = t_quantile((1.0 + level) / 2.0, min(df, 1e6)) * math.sqrt(max(variance, float(total))) / total
+    high = total * math.exp(half) if half < 600.0 else None
+    return Interval(low=total * math.exp(-min(half, 700.0)), high=high, level=level, method=name)
 
 
 def log_run(log: AlertLog) -> Run:

@@ -177,7 +177,7 @@ def _extremes(axis: Axis, new: list[Estimate], operating: Operating) -> list[Fin
             continue
         high, low = max(known, key=lambda e: e.value or 0.0), min(known, key=lambda e: e.value or 0.0)
         parts = [
-            f"{word} in {' & '.join(e.of.values())}, {number(e.value)} (interval for all groups at once "
+            f"{word} in {' & '.join(e.of.values())}, {number(e.value)} (interval for all groups at once, people enrolled counted as drawn anew where they matter, "
             f"{bounds(e.decisive)}; {number(e.numerator)} of {number(e.denominator)} searches, "
             f"{number(e.support.subjects)} people)"
             for word, e in (("highest", high), ("lowest", low))
