@@ -122,7 +122,7 @@ def prepare(
     norm, unusable = _judge(vectors, subject, group, metric)
     keep = np.flatnonzero(unusable == 0)
     _one_group_each(subject[keep], group[keep])
-    order = keep[np.lexsort([keep, subject[keep], group[keep]])]
+    order = keep[np.lexsort((keep, subject[keep], group[keep]))]
     if len(order) >= 2**31 - tile:
         raise UsageError("More than two thousand million templates.")
     rows = _space(-(-len(order) // tile) * tile, d, most_bytes, scratch)
@@ -141,7 +141,7 @@ def prepare(
     change = np.append(np.flatnonzero(held[1:] != held[:-1]) + 1, len(held))
     end = np.repeat(change, np.diff(np.concatenate([[0], change]))) if len(held) else np.empty(0)
     pictures = np.ascontiguousarray(image[order], np.int32)
-    codes = {
+    codes: dict[str, Any] = {
         "subject": held,
         "group": np.ascontiguousarray(group[order], np.int32),
         "image": pictures,
@@ -166,11 +166,12 @@ def _judge(vectors: Any, subject: Any, group: Any, metric: str) -> tuple[NDArray
     unusable = np.zeros(n, np.int8)
     for a in range(0, n, _ROWS):
         values = np.asarray(vectors[a : a + _ROWS], np.float64)
-        finite = np.isfinite(values).all(axis=1)
+        finite: NDArray[np.bool_] = np.asarray(np.isfinite(values).all(axis=1))
         with np.errstate(over="ignore"):
             norm[a : a + _ROWS] = np.sqrt(np.square(np.where(finite[:, None], values, 0.0)).sum(axis=1))
-        unusable[a : a + _ROWS][~finite] = 2
-    unusable[(unusable == 0) & (norm == 0.0) & (metric == "cosine")] = 3
+        unusable[a : a + _ROWS][np.logical_not(finite)] = 2
+    if metric == "cosine":
+        unusable[(unusable == 0) & (norm == 0.0)] = 3
     unusable[(unusable == 0) & (norm > (np.finfo(np.float64).max if metric == "cosine" else _LARGEST_NORM))] = 4
     unusable[(subject < 0) | (group < 0)] = 1
     return norm, unusable
@@ -363,7 +364,7 @@ def fp32_bound(prepared: Prepared) -> float:
     2^-126 each. For l2 the product counts twice and the three float32 operations after it at most 12 u times the largest
     squared norm. The float64 sum's own error is added. Holds for any BLAS that multiplies and adds in float32 or better.
     """
-    d = prepared.rows.shape[1]
+    d = int(prepared.rows.shape[1])
     norm2 = prepared.largest_norm**2 * (1 + 2.0**-20)
 
     def gamma(u: float) -> float:

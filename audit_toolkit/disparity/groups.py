@@ -88,7 +88,7 @@ def make_groups(section: Section, survey: Survey, min_people: int) -> Groups:
     for attributes in wanted:
         positions = [names.index(a) for a in attributes]
         axes.append(_axis(section, survey, attributes, positions, present, finest))
-    return Groups(finest, len(present), _withhold(axes, min_people))
+    return Groups(finest, len(present), withhold_groups(axes, min_people))
 
 
 def _axis(
@@ -118,7 +118,7 @@ def _axis(
     return Axis(attributes, labels, of_subject, of_finest, people, (None,) * len(labels), reference)
 
 
-def _withhold(axes: Sequence[Axis], minimum: int) -> tuple[Axis, ...]:
+def withhold_groups(axes: Sequence[Axis], minimum: int) -> tuple[Axis, ...]:
     """Decide once, over all axes, which groups are withheld; margins and intersections are sums of one another."""
     counts: dict[Cell, int] = {}
     sums: list[list[Cell]] = []

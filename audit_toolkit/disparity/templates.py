@@ -35,8 +35,11 @@ from audit_toolkit.evidence.record import Run
 from audit_toolkit.sources.embeddings import Templates
 from audit_toolkit.sources.survey import Rows, Survey
 
-MOST_LISTED = 4_000_000
-"""Non-mated pairs that may be listed (12 bytes each, twice while sorting)."""
+MOST_LISTED = 8_000_000
+"""Pairs that may be listed, mated and non-mated apart (12 bytes each, twice while sorting)."""
+
+USUAL_SHARE = 0.002
+"""Share of the pairs that is listed where no threshold asks for more: listing costs time as it grows."""
 
 MOST_TAIL = 10_000
 """Scores of the tail that extrapolations are fitted to."""
@@ -102,11 +105,18 @@ def _count(
     sign = -1.0 if section.metric == "l2" else 1.0
     asked = [sign * t.value for t in section.thresholds if t.value is not None]
     low, high = _range(prepared)
-    edges = even_edges(low, high, 4096, np.array(asked, np.float32))
+    size = int(np.clip(4_000_000 // groups.count**2, 256, 4096))
+    edges = even_edges(low, high, size, np.array(asked, np.float32))
     measure = pairs.PairCounts(
-        prepared, edges, listed_from=_list_from(prepared), near=tuple(float(np.float32(a)) for a in asked),
-        most_listed=MOST_LISTED,
+        prepared, edges, listed_from=_list_from(prepared, section, asked), near=tuple(float(np.float32(a)) for a in asked),
+        most_listed=MOST_LISTED, most_own=MOST_LISTED,
     )  # fmt: skip
+    if not measure.lists_mates and any(t.policy == "eer" for t in section.thresholds):
+        raise PlanError(
+            f"The equal error rate needs all mated pairs, and more than {MOST_LISTED:,} cannot be held.",
+            where="$.disparity.thresholds",
+            mend="State the vendor's threshold or a target FMR.",
+        )
     kept = None
     if journal is not None:
         kept = Journal(journal, {"templates": prepared.digest, "plan": context.seed.hex()})
@@ -168,12 +178,15 @@ def _range(prepared: tiles.Prepared) -> tuple[float, float]:
     """All scores that can occur, with a little room for rounding."""
     top = prepared.largest_norm**2 * 1.0001
     if prepared.metric == "cosine":
-        return -1.0001, 1.0001
+        return -1.0, 1.0
     return (-4.0 * top, 0.0) if prepared.metric == "l2" else (-top, top)
 
 
-def _list_from(prepared: tiles.Prepared) -> float | None:
-    """The score from which on about three quarters of the list would fill, judged on evenly spaced templates."""
+def _list_from(prepared: tiles.Prepared, section: Section, asked: Sequence[float]) -> float | None:
+    """The score from which pairs are listed, judged on evenly spaced templates.
+
+    Low enough for every threshold that was asked for, with a margin, as far as the list can hold it.
+    """
     if prepared.pairs <= MOST_LISTED:
         return _range(prepared)[0] - 1.0
     take = np.unique(np.linspace(0, prepared.n - 1, min(TRIAL, prepared.n)).astype(np.int64))
@@ -184,9 +197,11 @@ def _list_from(prepared: tiles.Prepared) -> float | None:
         scores = 2.0 * scores - squares[:, None] - squares[None, :]
     other = prepared.subject[take][:, None] != prepared.subject[take][None, :]
     drawn = np.sort(scores[np.triu(other, 1)])
-    share = 0.75 * MOST_LISTED / prepared.pairs
     if not len(drawn):
         return None
+    shares = [USUAL_SHARE, *(1.25 * t.target for t in section.thresholds if t.target is not None)]
+    shares += [1.25 * float((drawn >= value).mean()) for value in asked]
+    share = min(max(shares), 0.75 * MOST_LISTED / prepared.pairs)
     return float(np.float32(drawn[max(0, int(len(drawn) * (1.0 - share)) - 1)]))
 
 

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import ndtr
 
+from audit_toolkit.disparity.identification.lists import search_lists
 from audit_toolkit.disparity.identification.rates import (
     alerted,
     change_interval,
@@ -24,7 +25,7 @@ from audit_toolkit.disparity.identification.rates import (
     scaled_fpir,
     set_on_data,
 )
-from audit_toolkit.disparity.identification.searches import Searches, search_lists
+from audit_toolkit.disparity.identification.searches import Searches
 from audit_toolkit.sources.searches import CandidateLists, open_candidates
 from audit_toolkit.stats.contrast import ratio_interval
 from audit_toolkit.stats.dependence import covariance, jackknife_variance

@@ -12,9 +12,10 @@ import pandas as pd
 import pytest
 
 from audit_toolkit.disparity.identification.assess import assess
+from audit_toolkit.disparity.identification.lists import search_lists
 from audit_toolkit.disparity.identification.open import open_section
 from audit_toolkit.disparity.identification.plan import AlertColumns, SearchThreshold, Section
-from audit_toolkit.disparity.identification.searches import TemplateSearch, halvings, search_lists, search_templates
+from audit_toolkit.disparity.identification.searches import TemplateSearch, halvings, search_templates
 from audit_toolkit.disparity.plan import FRAME, Attribute, Subjects
 from audit_toolkit.engines.context import Context
 from audit_toolkit.engines.local import local

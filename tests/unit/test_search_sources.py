@@ -10,7 +10,8 @@ import pandas as pd
 import polars as pl
 import pytest
 
-from audit_toolkit.disparity.identification.searches import UNLISTED, search_lists
+from audit_toolkit.disparity.identification.lists import search_lists
+from audit_toolkit.disparity.identification.searches import UNLISTED
 from audit_toolkit.errors import InputError
 from audit_toolkit.sources.alerts import open_alerts
 from audit_toolkit.sources.searches import CandidateLists, open_candidates

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from audit_toolkit.core.fold import digest_arrays
 from audit_toolkit.disparity.groups import Axis
-from audit_toolkit.disparity.groups import _withhold as withhold_groups
+from audit_toolkit.disparity.groups import withhold_groups as withhold_groups
 from audit_toolkit.disparity.identification.groups import group_people
 from audit_toolkit.disparity.identification.plan import Section
 from audit_toolkit.engines.context import Context

@@ -27,8 +27,9 @@ from audit_toolkit.disparity.identification.estimates import (
     selectivity,
 )
 from audit_toolkit.disparity.identification.groups import search_axes
+from audit_toolkit.disparity.identification.lists import search_lists
 from audit_toolkit.disparity.identification.plan import Section
-from audit_toolkit.disparity.identification.searches import Searches, TemplateSearch, search_lists, search_templates
+from audit_toolkit.disparity.identification.searches import Searches, TemplateSearch, search_templates
 from audit_toolkit.disparity.identification.what_if import common, equalised
 from audit_toolkit.disparity.plan import axis_name
 from audit_toolkit.engines.context import Context
@@ -177,7 +178,8 @@ def _extremes(axis: Axis, new: list[Estimate], operating: Operating) -> list[Fin
             continue
         high, low = max(known, key=lambda e: e.value or 0.0), min(known, key=lambda e: e.value or 0.0)
         parts = [
-            f"{word} in {' & '.join(e.of.values())}, {number(e.value)} (interval for all groups at once, people enrolled counted as drawn anew where they matter, "
+            f"{word} in {' & '.join(e.of.values())}, {number(e.value)} (interval for all groups at once"
+            f"{', gallery resampled,' if e.at['gallery'] == RESAMPLED else ''} "
             f"{bounds(e.decisive)}; {number(e.numerator)} of {number(e.denominator)} searches, "
             f"{number(e.support.subjects)} people)"
             for word, e in (("highest", high), ("lowest", low))
