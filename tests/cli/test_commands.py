@@ -354,7 +354,9 @@ def test_help_and_version_and_no_command(cli: Any) -> None:
     [
         (("nonsense",), "No such command"),
         (("run",), "Missing argument 'PLAN'"),
-        (("disparity",), "Missing argument 'SCORES'"),
+        (("disparity",), "Missing option '--group'"),
+        (("disparity", "--group", "a,b"), "Exactly one of SCORES and --embeddings"),
+        (("disparity", "x.csv", "--embeddings", "y.npz", "--group", "a,b"), "Exactly one of SCORES and --embeddings"),
         (("disparity", "x.csv"), "Missing option '--group'"),
         (("disparity", "x.csv", "--group", "a,b", "--thresh", "1"), "No such option"),
         (("disparity", "x.csv", "--group", "a,b", "--threshold", "high"), "not a valid float"),
@@ -376,7 +378,7 @@ def test_help_and_version_and_no_command(cli: Any) -> None:
         (("disparity", "x.csv", "--group", "a,b", "--max-fmr-ratio", "nan"), "requirements[0].limit: A number"),
         (("disparity", "x.csv", "--group", "a,b", *("--threshold", "1") * 17), "At most 16 thresholds"),
         (("explain", "nonsense"), "There is no quantity and no requirement of that name"),
-        (("explain", "FMR"), "Near: fmr, fmr_ratio"),
+        (("explain", "FMR"), "Near: fmr, fmr_extrapolated, fmr_ratio"),
     ],
 )
 def test_usage_errors_end_in_two(cli: Any, words: tuple[str, ...], what: str) -> None:

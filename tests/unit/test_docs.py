@@ -13,9 +13,11 @@ import pytest
 
 from audit_toolkit import _version
 from audit_toolkit.cli import main as cli
+from audit_toolkit.disparity.identification.plan import AlertColumns, SearchColumns, SearchThreshold
+from audit_toolkit.disparity.identification.plan import Section as Identification
 from audit_toolkit.disparity.plan import Attribute, Columns, Section, Subjects, SupportRule, Threshold, Uncertainty
 from audit_toolkit.evidence.requirement import Requirement, Source
-from audit_toolkit.plan.model import Disclosure, Execution, Parties, Plan, System, make_plan
+from audit_toolkit.plan.model import Disclosure, Execution, Parties, Plan, SearchPlan, System, make_plan
 from audit_toolkit.sources.formats import FORMATS
 from audit_toolkit.sources.table import PLAIN_COLUMNS
 from audit_toolkit.stats.intervals import INTERVALS
@@ -23,7 +25,7 @@ from audit_toolkit.stats.intervals import INTERVALS
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 PLAN = (DOCS / "plan.md").read_text(encoding="utf-8")
-NOTEBOOK = ROOT / "notebooks" / "01_vendor_face_recognition_disparity.ipynb"
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 WRITTEN = [
     *(DOCS / name for name in ("plan.md", "concepts.md", "threat-model.md")),
     *(ROOT / name for name in ("SECURITY.md", "CHANGELOG.md", "CITATION.cff", "notebooks/README.md")),
@@ -43,6 +45,10 @@ TABLES: dict[str, type[msgspec.Struct]] = {
     "`[requirements.source]`": Source,
     "`[disclosure]`": Disclosure,
     "`[execution]`": Execution,
+    "`[identification]`": Identification,
+    "`[[identification.thresholds]]`": SearchThreshold,
+    "`[identification.columns]`": SearchColumns,
+    "`[identification.alert_columns]`": AlertColumns,
 }
 LIMITS_OF_READERS = {"path", "genuine", "pairs", "columns"}
 """What a plan says elsewhere: the file itself, and the columns."""
@@ -80,11 +86,12 @@ def printed(info: msgspec.structs.FieldInfo) -> str | None:
 @pytest.mark.parametrize("path", sorted([*ROOT.glob("*.md"), *DOCS.rglob("*.md")]), ids=lambda p: p.name)
 def test_every_toml_block_is_a_plan(path: Path) -> None:
     for text in blocks(path):
-        assert isinstance(make_plan(tomllib.loads(text)), Plan)
+        assert isinstance(make_plan(tomllib.loads(text)), Plan | SearchPlan)
 
 
-def test_the_reference_has_its_two_examples() -> None:
-    assert len(blocks(DOCS / "plan.md")) == 2
+def test_the_reference_has_its_examples() -> None:
+    made = [make_plan(tomllib.loads(text)) for text in blocks(DOCS / "plan.md")]
+    assert [type(plan) for plan in made] == [Plan, Plan, SearchPlan]
 
 
 def test_the_smallest_plan_runs() -> None:
@@ -107,6 +114,34 @@ def test_the_complete_example_sets_every_table_and_most_fields() -> None:
     assert set(raw["requirements"][0]) == set(Requirement.__struct_fields__)
 
 
+def test_the_complete_example_of_searches_sets_what_lists_can_have() -> None:
+    raw = tomllib.loads(blocks(DOCS / "plan.md")[2])
+    plan = make_plan(raw)
+    assert isinstance(plan, SearchPlan)
+    assert plan.title != SearchPlan.__struct_defaults__[1]
+    assert set(SearchPlan.__struct_fields__) - set(raw) == {"parties", "catalogue"}
+    others = {"gallery", "probes", "metric", "alerts", "passers_by", "alert_columns"}
+    assert set(raw["identification"]) == set(Identification.__struct_fields__) - others
+    assert set(raw["identification"]["columns"]) == set(SearchColumns.__struct_fields__)
+    assert {t.policy for t in plan.identification.thresholds} == {"vendor", "fpir", "fpir_per_group"}
+
+
+def test_a_plan_of_searches_differs_in_its_section_alone() -> None:
+    """So that the table of the plan itself describes both."""
+    pair = [
+        {
+            info.encode_name: info
+            for info in msgspec.structs.fields(kind)
+            if info.name not in ("disparity", "identification")
+        }
+        for kind in (Plan, SearchPlan)
+    ]
+    assert {name: printed(info) for name, info in pair[0].items()} == {
+        name: printed(info) for name, info in pair[1].items()
+    }
+    assert set(SearchPlan.__struct_fields__) - set(Plan.__struct_fields__) == {"identification"}
+
+
 def test_every_struct_of_the_plan_has_a_table() -> None:
     def reach(kind: Any, seen: set[type]) -> set[type]:
         if isinstance(kind, type) and issubclass(kind, msgspec.Struct) and kind not in seen:
@@ -117,7 +152,7 @@ def test_every_struct_of_the_plan_has_a_table() -> None:
             reach(inner, seen)
         return seen
 
-    assert reach(Plan, set()) == set(TABLES.values())
+    assert reach(Plan, set()) | reach(SearchPlan, set()) - {SearchPlan} == set(TABLES.values())
 
 
 @pytest.mark.parametrize(("heading", "struct"), TABLES.items(), ids=[s.__name__ for s in TABLES.values()])
@@ -178,7 +213,7 @@ def test_links_lead_somewhere(path: Path) -> None:
             assert anchor in slugs, target
 
 
-@pytest.mark.parametrize("path", [*WRITTEN, NOTEBOOK], ids=lambda p: p.name)
+@pytest.mark.parametrize("path", [*WRITTEN, *NOTEBOOKS], ids=lambda p: p.name)
 def test_words_that_are_not_used(path: Path) -> None:
     rules = (DOCS / "language.md").read_text(encoding="utf-8")
     words = [row[0] for row in rows(section(rules, "Words that are not used"))]
@@ -187,7 +222,7 @@ def test_words_that_are_not_used(path: Path) -> None:
     assert re.findall(rf"\b({'|'.join(words)})\b", text, re.I) == []
 
 
-@pytest.mark.parametrize("path", [*WRITTEN, NOTEBOOK, ROOT / "LICENSE"], ids=lambda p: p.name)
+@pytest.mark.parametrize("path", [*WRITTEN, *NOTEBOOKS, ROOT / "LICENSE"], ids=lambda p: p.name)
 def test_no_machine_and_no_host_is_named(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
     assert not re.search(r"(?<![\w.])/(home|root|work|tmp|Users|opt|mnt)/", text)
