@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from audit_toolkit.cli.show import check_out, finish, out_option, progress
+from audit_toolkit.errors import UsageError
 
 _FILES = ("gallery", "probes", "candidates", "searches", "enrolled", "alerts", "passers_by")
 
@@ -34,6 +35,10 @@ def _file(name: str, text: str) -> Callable[[Callable[..., int]], Callable[..., 
 @click.option("--prevalence", "prevalences", multiple=True, type=float, help="Share of passers-by who are enrolled.")
 @click.option("--metric", type=click.Choice(["cosine", "inner", "l2"]), default="cosine", show_default=True,
               help="How templates are compared.")  # fmt: skip
+@click.option("--higher-is", type=click.Choice(["same", "different"]), default="same", show_default=True,
+              help="With --candidates: what a higher score means; 'different' for distances.")  # fmt: skip
+@click.option("--intersection", "intersections", multiple=True, metavar="A,B", help="Also compare A x B.")
+@click.option("--level", default=0.95, show_default=True, help="Level of the intervals.")
 @click.option("--searches-complete", is_flag=True, help="The candidate lists leave no search out.")
 @click.option("--title", default="Audit of identification by demographic group", help="Title of the report.")
 @click.option("--evaluation-type", default="not provided", help="Kind of evaluation.",
@@ -49,7 +54,14 @@ def command(out: Path, quiet: bool, **options: Any) -> int:
     from audit_toolkit import api
 
     check_out(out)
-    groups = {text.rpartition("=")[0] or text: text.rpartition("=")[2] for text in options["groups"]}
+    beside = options["subjects"] is None and options["gallery"] is not None
+    groups: dict[str, str | tuple[str, str]] = {}
+    for text in options["groups"]:
+        name, sign, column = text.rpartition("=")
+        if (sign and not (name and column)) or (name or column) in groups:
+            raise UsageError("--group takes NAME=COLUMN or COLUMN, each name once.", mend="For example --group sex.")
+        # beside the vectors a label of NAME is called group.NAME, unless another column is named
+        groups[name or column] = column if name or not beside else f"group.{column}"
     files = {name: os.fspath(options[name]) for name in _FILES if options[name] is not None}
     more: dict[str, Any] = {"prevalences": list(options["prevalences"])} if options["prevalences"] else {}
     subjects = options["subjects"]
@@ -67,7 +79,9 @@ def command(out: Path, quiet: bool, **options: Any) -> int:
         min_people=options["min_people"],
         threads=options["threads"],
         metric=options["metric"],
-        higher_is="different" if options["metric"] == "l2" else "same",
+        higher_is="different" if options["gallery"] is not None and options["metric"] == "l2" else options["higher_is"],
+        intersections=[[n.strip() for n in i.split(",")] for i in options["intersections"]],
+        uncertainty={"level": options["level"]},
         searches_complete=options["searches_complete"],
         **files,
         **more,

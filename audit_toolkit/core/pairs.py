@@ -366,12 +366,17 @@ def by_subject(
     group's subject. Totals are in closed form less the excluded pairs. Raises `AuditError` where the list is not complete
     down to the lowest threshold.
     """
-    p = measure.prepared
+    return by_subject_of(measure.prepared, false_matches(measure, state, thresholds), thresholds)
+
+
+def by_subject_of(
+    p: Prepared, matches: dict[str, NDArray[Any]], thresholds: Thresholds
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """`by_subject` from the false matches themselves (``i``, ``j``, ``level``), whichever way they were found."""
     asked = np.asarray(thresholds, np.float64)
     s, g = p.subjects, p.groups
     if 16 * s * g * (1 + len(asked)) > MOST_STATE_BYTES:
         raise AuditError("The counts by subject would not fit into memory.", mend="Ask for fewer groups or thresholds.")
-    matches = false_matches(measure, state, asked)
     nonmated = np.zeros((s, 2, g, 1 + len(asked)), np.int64)
     nonmated[:, :, :, 0] = _totals(p)
     for t in range(len(asked)):

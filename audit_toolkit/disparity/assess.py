@@ -86,7 +86,8 @@ def _report(section: Section, counted: Counted, context: Context) -> Assessment:
     surveyed = counted.survey
     found = _Found()
     found.estimates += overall_estimates(counted, section)
-    found.series += score_histograms(counted)
+    if section.curves:
+        found.series += score_histograms(counted)
     found.headlines += overall_headlines(found.estimates, METHOD)
     for axis in counted.groups.axes:
         for n, chosen in enumerate(counted.chosen):
@@ -97,9 +98,10 @@ def _report(section: Section, counted: Counted, context: Context) -> Assessment:
                 _operating(found, counted, rated, n, section, context)
             else:
                 _what_if(found, rated, chosen.what_if[1], section)
-        found.series += det_curves(counted, axis, section)
-        found.estimates += score_shift(counted, axis, section)
-        found.estimates += area_under_fdr(counted, axis, section)
+        if section.curves:
+            found.series += det_curves(counted, axis, section)
+            found.estimates += score_shift(counted, axis, section)
+            found.estimates += area_under_fdr(counted, axis, section)
     return Assessment(
         estimates=tuple(found.estimates),
         headlines=tuple(found.headlines),

@@ -142,6 +142,8 @@ class Section(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     higher_is: Literal["same", "different"] = "same"
     failure_scores: tuple[float, ...] = ()
     scope: Literal["within-group", "probe-group", "all-impostor"] = "within-group"
+    curves: bool = True
+    """False: only what stands at the asked thresholds; all pairs of templates may then be scored by certified 8-bit products."""
     alphas: tuple[float, ...] = (0.0, 0.25, 0.5, 0.75, 1.0)
     uncertainty: Uncertainty = Uncertainty()
     support: SupportRule = SupportRule()

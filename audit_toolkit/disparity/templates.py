@@ -21,7 +21,9 @@ from numpy.typing import NDArray
 
 from audit_toolkit.core import pairs, tiles
 from audit_toolkit.core.binning import even_edges
+from audit_toolkit.core.certified import choose_path
 from audit_toolkit.core.fold import Measure, State, digest, digest_arrays
+from audit_toolkit.disparity.certified_counts import count_certified, levels_of, may_be_certified
 from audit_toolkit.disparity.counting import AtThreshold, Counted, loose_edge
 from audit_toolkit.disparity.groups import Groups, make_groups
 from audit_toolkit.disparity.measures import Scheme, ScoresInRange
@@ -30,6 +32,7 @@ from audit_toolkit.disparity.thresholds import Chosen, choose
 from audit_toolkit.engines.context import Context
 from audit_toolkit.engines.fold import fold
 from audit_toolkit.engines.journal import Journal
+from audit_toolkit.engines.local import available_threads
 from audit_toolkit.errors import PlanError
 from audit_toolkit.evidence.record import Run
 from audit_toolkit.sources.embeddings import Templates
@@ -91,6 +94,12 @@ def count_templates(section: Section, templates: Templates, context: Context, jo
             templates.vectors, templates.subject, templates.image, owner, groups.count, section.metric,
             scratch=Path(scratch),
         )  # fmt: skip
+        if may_be_certified(section):
+            values = np.unique(np.array([t.value for t in section.thresholds], np.float32))
+            path, quantised = choose_path(prepared, values.astype(np.float64), workers=available_threads())
+            if quantised is not None:
+                found = surveyed(templates, *_range(prepared), 0, 0)
+                return count_certified(section, found, context, groups, prepared, quantised, values, path)
         return _count(section, templates, context, groups, prepared, journal)
 
 
@@ -259,15 +268,7 @@ def _scores_in_range(asked: ScoresInRange, state: State, p: tiles.Prepared) -> S
 def _by_subject(measure: pairs.PairCounts, state: State, values: NDArray[np.float32], subjects: int) -> State:
     """Counts by subject and level, as `SubjectCounts` holds them, for every subject of the codebook."""
     nonmated, mated = pairs.by_subject(measure, state, values.astype(np.float64))
-    return {"nonmated": _levels(nonmated, subjects), "mated": _levels(mated, subjects)}
-
-
-def _levels(reaching: NDArray[np.int64], subjects: int) -> NDArray[np.int64]:
-    """Counts of "all" and "at or above threshold t" -> counts by level, filled up to all subjects."""
-    levels = reaching.copy()
-    levels[..., :-1] -= reaching[..., 1:]
-    missing = subjects - len(levels)
-    return np.pad(levels, [(0, missing), *[(0, 0)] * (levels.ndim - 1)]) if missing else levels
+    return {"nonmated": levels_of(nonmated, subjects), "mated": levels_of(mated, subjects)}
 
 
 def _top(state: State, p: tiles.Prepared) -> tuple[NDArray[np.float64], NDArray[np.int64]]:

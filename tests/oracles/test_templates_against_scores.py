@@ -149,3 +149,34 @@ def test_what_templates_cannot_have_is_refused(change: dict[str, Any], what: str
     options: dict[str, Any] = {"metric": "cosine", "groups": {"sex": "group.sex"}, "threshold": 0.4, **change}
     with pytest.raises(AuditError, match=what):
         api.disparity_plan("faces.npz", **options)
+
+
+def test_the_certified_path_counts_the_same(tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime", reason="the extra `fast` is not installed")
+    from audit_toolkit.core import certified
+
+    made = people(5, n=1400, subjects=300, d=32)
+    path = file(tmp_path, made)
+    common: dict[str, Any] = {"metric": "cosine", "groups": {"sex": "group.sex"}, "threshold": [0.4, 0.5]}
+    exact = api.run(api.disparity_plan(path, **common))
+    plan = api.disparity_plan(path, **common, curves=False)
+    # which way is taken is a matter of speed; here it is forced
+    original = certified.choose_path
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            "audit_toolkit.disparity.templates.choose_path", lambda *a, **k: original(*a, **{**k, "must_gain": 1e-9})
+        )
+        fast = api.run(plan)
+    (run,) = fast.record.runs
+    assert run.parameters["path"] == "certified-int8"
+    assert run.state_digest in {r.state_digest for r in exact.record.runs}
+    assert rates(fast) == rates(exact)
+    assert not fast.series("curve")
+    # without a gain the float32 path is taken, and it counts the same
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            "audit_toolkit.disparity.templates.choose_path", lambda *a, **k: original(*a, **{**k, "must_gain": 1e9})
+        )
+        slow = api.run(plan)
+    assert rates(slow) == rates(exact)
+    assert run.state_digest in {r.state_digest for r in slow.record.runs}

@@ -6,7 +6,7 @@ threshold) is always measured; everything about alerts needs a threshold.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from audit_toolkit.disparity.groups import Axis
 from audit_toolkit.disparity.identification.alerts import BIASED, NO_MISSES, alert_axes, log_estimates, log_run
@@ -73,7 +73,7 @@ def assess(section: Section, source: SearchSource, context: Context) -> Assessme
     """
     if isinstance(source, AlertLog):
         return _assess_log(section, source, context)
-    vendor = sorted({t.value for t in section.thresholds if t.value is not None})
+    vendor = sorted({section.sign * t.value for t in section.thresholds if t.value is not None})
     kept = max(section.ranks)
     if isinstance(source, TemplateSearch):
         searches = search_templates(source, vendor, kept, context, growth=section.growth)
@@ -116,7 +116,7 @@ def _operating(section: Section, searches: Searches) -> tuple[list[Operating], l
     found, limits = [], []
     for asked in section.thresholds:
         if asked.policy == "vendor" and asked.value is not None:
-            found.append(Operating(float(asked.value), "vendor's value"))
+            found.append(Operating(section.sign * float(asked.value), "vendor's value", sign=section.sign))
         elif asked.policy == "fpir" and asked.target is not None:
             made = common(searches, asked.target)
             why = "there are no non-mated searches" if made is None else searches.fpir_unknown(made.value)
@@ -125,7 +125,7 @@ def _operating(section: Section, searches: Searches) -> tuple[list[Operating], l
             if made is None or why is not None:
                 limits.append(f"No threshold was set for an FPIR of at most {asked.target:g}: {why}.")
             else:
-                found.append(made)
+                found.append(replace(made, sign=section.sign))
     return found, limits
 
 

@@ -48,7 +48,7 @@ def _series(
         quantity=quantity,
         of=of,
         at=at,
-        x=tuple(x),
+        x=tuple(float(v) for v in x),
         y=tuple(s.rate for s in samples),
         low=tuple(None if i is None else i.low for i in made),
         high=tuple(None if i is None else i.high for i in made),
@@ -95,11 +95,12 @@ def trade_off(searches: Searches, axis: Axis, section: Section) -> list[Series]:
         return []
     best = searches.best[non, 0]
     listed = [lowest_threshold(best, a) for a in TRADE_OFF if a * n >= 1.0]
-    asked = [t.value for t in section.thresholds if t.value is not None]
+    asked = [section.sign * t.value for t in section.thresholds if t.value is not None]
     values = sorted({t for t in [*listed, *asked] if abs(t) < 1e300 and searches.fpir_unknown(t) is None})
     if not values:
         return []
     at: dict[str, At] = {"axis": axis.name, "gallery": FIXED, "table": "trade-off"}
+    shown = [section.sign * v for v in values]
     found = []
     for of, among in groups_of(searches, axis):
         for quantity, samples in (
@@ -109,7 +110,7 @@ def trade_off(searches: Searches, axis: Axis, section: Section) -> list[Series]:
             if samples[0].comparisons:
                 found.append(
                     _series(
-                        "table", quantity, of, at, values, with_pooled(samples), section, "threshold", quantity.upper(),
+                        "table", quantity, of, at, shown, with_pooled(samples), section, "threshold", quantity.upper(),
                         ("one threshold for everybody; intervals with this gallery held fixed",),
                     )
                 )  # fmt: skip

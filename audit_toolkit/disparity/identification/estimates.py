@@ -40,11 +40,13 @@ class Operating:
     value: float
     policy: str
     set_here: bool = False
+    sign: int = 1
+    """-1 where the file's scores are distances; ``value`` is always larger = more alike."""
 
     @property
     def at(self) -> dict[str, At]:
         """Where an estimate at this threshold was taken."""
-        return {"threshold": self.value, "policy": self.policy}
+        return {"threshold": self.sign * self.value, "policy": self.policy}
 
 
 INVESTIGATION: dict[str, At] = {"policy": "investigation: no threshold"}

@@ -12,7 +12,7 @@ from audit_toolkit.disparity.identification.assess import SearchSource
 from audit_toolkit.disparity.identification.plan import Section
 from audit_toolkit.disparity.identification.searches import TemplateSearch
 from audit_toolkit.disparity.plan import FRAME
-from audit_toolkit.errors import PlanError
+from audit_toolkit.errors import InputError, PlanError
 from audit_toolkit.sources.alerts import open_alerts
 from audit_toolkit.sources.searches import open_candidates, people_labels
 
@@ -77,7 +77,13 @@ def _templates(
     from audit_toolkit.sources.embeddings import open_templates
 
     beside = attributes if subjects is None else None
-    gallery = open_templates(folder / section.gallery, attributes=None, metric=section.metric)
+    try:
+        gallery = open_templates(
+            folder / section.gallery, attributes=beside, labels=labels if beside else (), metric=section.metric
+        )
+    except InputError:
+        # A gallery may be without labels; what else is wrong with the file is said by the second reading.
+        gallery = open_templates(folder / section.gallery, attributes=None, metric=section.metric)
     if section.gallery == section.probes and beside is None:
         probes = gallery
     else:

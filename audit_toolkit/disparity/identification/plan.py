@@ -108,6 +108,8 @@ class Section(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             raise ValueError("give one input: `gallery` and `probes`, or `candidates`, or `alerts`")
         if given[0] and not (self.gallery and self.probes):
             raise ValueError("templates need both `gallery` and `probes`")
+        if self.gallery and (self.higher_is == "different") != (self.metric == "l2"):
+            raise ValueError("`higher_is` must be 'different' for the metric l2 and 'same' for the others")
         if not self.candidates and (self.searches or self.enrolled):
             raise ValueError("`searches` and `enrolled` belong to `candidates`")
         if self.passers_by and not self.alerts:
@@ -135,6 +137,11 @@ class Section(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             raise ValueError("`prevalences` must lie between 0 and 1, each once")
         if self.uncertainty.method not in ("logit-jackknife", "wilson"):
             raise ValueError("searches have intervals by 'logit-jackknife', or 'wilson' to compare with")
+
+    @property
+    def sign(self) -> int:
+        """-1 where a higher score means more different: scores are negated inside, and shown as the file writes them."""
+        return -1 if self.higher_is == "different" else 1
 
     def statements(self) -> dict[str, str]:
         """The four statements without which no figure means anything."""

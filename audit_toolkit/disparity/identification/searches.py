@@ -354,7 +354,8 @@ def _inputs(source: TemplateSearch, unusable: int) -> tuple[Input, ...]:
                 rows_read=file.rows_read,
                 rows_used=file.rows_used - (unusable if k == 0 else 0),
                 exclusions=exclusions,
-                warnings=file.warnings,
+                # what a file lacks for 1:1 comparisons does not matter to searches
+                warnings=tuple(w for w in file.warnings if "FNMR" not in w and "single image" not in w),
             )
         )
     return tuple(made)

@@ -55,8 +55,8 @@ def equalised(searches: Searches, axis: Axis, target: float, section: Section) -
         few = () if target * len(best) >= 1.0 else (
             f"fewer than {1.0 / target:,.0f} non-mated searches: set just above the highest score seen",
         )  # fmt: skip
-        found.append(Estimate(quantity="threshold", of=of, at=at, value=own, notes=few))
-        here: dict[str, At] = {**at, "threshold": own}
+        found.append(Estimate(quantity="threshold", of=of, at=at, value=section.sign * own, notes=few))
+        here: dict[str, At] = {**at, "threshold": section.sign * own}
         overall = fpir_sample(searches, everybody(searches), everyone.value, resampled=False)
         false = fpir_sample(searches, group, own, resampled=False)
         after = fnir_sample(searches, group, None, own, resampled=False)
@@ -83,7 +83,7 @@ def equalised(searches: Searches, axis: Axis, target: float, section: Section) -
                 Estimate(
                     quantity="fnir_change",
                     of=of,
-                    at={**here, "from_threshold": everyone.value},
+                    at={**here, "from_threshold": section.sign * everyone.value},
                     value=after.errors / after.comparisons - before.errors / before.comparisons,
                     interval=change_interval(after, before, level),
                     support=held_by(after),
