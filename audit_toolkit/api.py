@@ -320,7 +320,8 @@ def watchlist(
     """Measure searches in a gallery by group of the person searched for: FPIR, FNIR, CMC, alert burden.
 
     Inputs are paths in ``options`` (``gallery`` and ``probes``; ``candidates``, ``searches``, ``enrolled``; ``alerts``,
-    ``passers_by``), or data frames in ``frames`` under the same names. Options are those of `watchlist_plan`.
+    ``passers_by``), or data frames in ``frames`` under the names of tables (all but ``gallery`` and ``probes``). Options are
+    those of `watchlist_plan`.
     """
     given = dict(frames or {})
     plan = watchlist_plan(groups=groups, **{**dict.fromkeys((k for k in given if k != "subjects"), FRAME), **options})

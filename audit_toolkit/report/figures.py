@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 def _name(series: Series) -> str:
-    return group_text(series.of) if series.of else (at_text(series.at) or "everybody")
+    return group_text(series.of) if series.of else "everybody"
 
 
 def curve(series: Series | Sequence[Series]) -> Figure:

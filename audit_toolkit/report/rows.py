@@ -166,9 +166,10 @@ def panels(estimates: Iterable[Estimate]) -> dict[str, tuple[Block, ...]]:
 
 
 def without_repeats(panels: dict[str, tuple[Block, ...]]) -> dict[str, tuple[Block, ...]]:
-    """The panels without those whose every value stands already in an earlier one of the same groups and place.
+    """The panels without those whose every value stands already in an earlier one of the same groups and threshold.
 
-    So a rate that counts failures is not drawn a second time where there were none.
+    So a rate that counts failures is not drawn a second time where there were none, nor a rate at every rank where ranks make
+    no difference.
     """
     seen: set[object] = set()
     kept: dict[str, list[Block]] = {}
@@ -177,7 +178,7 @@ def without_repeats(panels: dict[str, tuple[Block, ...]]) -> dict[str, tuple[Blo
             values = (
                 (tuple(e.of.items()), None if e.value is None else f"{e.value:.12g}") for e in block.estimates if e.of
             )
-            key = (_place(block.at), tuple(values))
+            key = (block.at.get("threshold"), tuple(values))
             if key not in seen:
                 seen.add(key)
                 kept.setdefault(quantity, []).append(block)
