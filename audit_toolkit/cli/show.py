@@ -45,12 +45,13 @@ def progress(quiet: bool) -> Iterator[Report | None]:
     bar = Progress(
         TextColumn("{task.description}"),
         BarColumn(),
-        TextColumn("{task.completed:,.0f} rows"),
+        TextColumn("{task.completed:,.0f} {task.fields[unit]}, {task.fields[rate]}"),
         TimeRemainingColumn(),
         console=Console(stderr=True),
         transient=True,
     )
     tasks: dict[str, int] = {}
+    began: dict[str, tuple[float, int]] = {}
     started = time.monotonic()
     shown = False
 
@@ -62,8 +63,12 @@ def progress(quiet: bool) -> Iterator[Report | None]:
             bar.start()
             shown = True
         if stage not in tasks:
-            tasks[stage] = bar.add_task(stage, total=total)
-        bar.update(tasks[stage], completed=done, total=total)  # type: ignore[arg-type]
+            unit = "pairs" if "pairs" in stage else "rows"
+            tasks[stage] = bar.add_task(stage, total=total, unit=unit, rate="")
+            began[stage] = (time.monotonic(), done)
+        at, first = began[stage]
+        speed = (done - first) / max(time.monotonic() - at, 1e-3)
+        bar.update(tasks[stage], completed=done, total=total, rate=f"{speed:,.0f}/s")  # type: ignore[arg-type]
 
     try:
         yield report
