@@ -5,7 +5,8 @@ from __future__ import annotations
 import click
 
 from audit_toolkit.errors import UsageError
-from audit_toolkit.evidence.quantities import ALL, Quantity
+from audit_toolkit.evidence.quantities import ALL
+from audit_toolkit.evidence.quantity import Quantity
 from audit_toolkit.evidence.requirement import Requirement
 from audit_toolkit.evidence.words import number
 from audit_toolkit.plan.catalogue import catalogue

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from audit_toolkit.evidence.estimate import At, Estimate
 from audit_toolkit.evidence.finding import Finding
-from audit_toolkit.evidence.quantities import Quantity
+from audit_toolkit.evidence.quantity import Quantity
 from audit_toolkit.evidence.record import Record
 from audit_toolkit.evidence.series import Series
 from audit_toolkit.evidence.verdict import WORST_FIRST, Verdict

@@ -11,7 +11,8 @@ import re
 from collections.abc import Mapping
 
 from audit_toolkit.evidence.estimate import At, Estimate, describe_group
-from audit_toolkit.evidence.quantities import ALL, Quantity
+from audit_toolkit.evidence.quantities import ALL
+from audit_toolkit.evidence.quantity import Quantity
 from audit_toolkit.evidence.requirement import Requirement
 from audit_toolkit.evidence.verdict import Verdict
 from audit_toolkit.evidence.words import number

@@ -1,0 +1,24 @@
+"""What a glossary entry is."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from msgspec import Struct
+
+Unit = Literal["rate", "ratio", "difference", "index", "p-value", "score", "rate ratio", "odds ratio"]
+
+
+class Quantity(Struct, frozen=True, kw_only=True):
+    """One glossary entry. ``ideal`` is the value that no difference between groups would give, where there is one."""
+
+    id: str
+    name: str
+    unit: Unit
+    definition: str
+    numerator: str = ""
+    denominator: str = ""
+    source: str = ""
+    limits: str = ""
+    sentence: str = ""
+    ideal: float | None = None
