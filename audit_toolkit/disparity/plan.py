@@ -97,7 +97,7 @@ _OF_POLICY = {"vendor": ("value",), "fmr": ("target", "of"), "eer": (), "fmr_per
 
 
 class Uncertainty(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How intervals are made; the names are the keys of `audit_toolkit.stats.dependence.INTERVALS`."""
+    """How intervals are made; the names are the keys of `audit_toolkit.stats.intervals.INTERVALS`."""
 
     method: str = "logit-jackknife"
     level: float = 0.95
