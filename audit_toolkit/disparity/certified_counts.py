@@ -26,8 +26,6 @@ from audit_toolkit.errors import PlanError
 from audit_toolkit.evidence.record import Run
 from audit_toolkit.sources.survey import Survey
 
-MOST_LISTED = 8_000_000
-
 
 def may_be_certified(section: Section) -> bool:
     """Whether the plan asks for nothing but counts at stated thresholds of a metric that 8-bit products can bound."""
@@ -58,10 +56,10 @@ def count_certified(
 ) -> Counted:
     """Count at ``values`` (ascending); raises `PlanError` where more pairs match than can be listed."""
     asked = values.astype(np.float64)
-    above = certified.count_above(quantised, asked, workers=available_threads(), most_listed=MOST_LISTED)
+    above = certified.count_above(quantised, asked, workers=available_threads(), most_listed=certified.MOST_LISTED)
     if above.overflow:
         raise PlanError(
-            f"At the lowest threshold {above.overflow:,} pairs match, more than can be listed ({MOST_LISTED:,}).",
+            f"At the lowest threshold {above.overflow:,} pairs match, more than can be listed ({certified.MOST_LISTED:,}).",
             where="$.disparity.thresholds",
             mend="Ask for a stricter threshold, or audit fewer templates.",
         )

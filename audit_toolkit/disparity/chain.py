@@ -28,9 +28,10 @@ from audit_toolkit.disparity.rates import (
     together,
 )
 from audit_toolkit.evidence.estimate import At, Estimate, Interval
+from audit_toolkit.evidence.words import number
 from audit_toolkit.stats.dependence import RateSample
 from audit_toolkit.stats.spread_uncertainty import joint_jackknife
-from audit_toolkit.stats.tails import fit_tail, rate_at
+from audit_toolkit.stats.tails import fit_tail, rate_at, stability
 
 Floats = NDArray[np.float64]
 
@@ -114,6 +115,10 @@ def _extrapolated(
     bounds = None
     if got.low is not None or got.high is not None:
         bounds = Interval(low=got.low, high=got.high, level=got.level, method=got.method)
+    # The glossary asks to read it beside what fewer of the top scores give, so that stands beside it.
+    share = got.exceedances / counted_fmr.comparisons
+    steps = stability(scores, counted_fmr.comparisons, float(threshold), (share / 2, share / 5)) if share else ()
+    notes = [*got.notes, *(f"from the {s.exceedances:,} highest alone: {number(s.value)}" for s in steps)]
     return [
         Estimate(
             quantity="fmr_extrapolated",
@@ -121,7 +126,7 @@ def _extrapolated(
             value=got.value,
             undefined=got.undefined,
             interval=bounds,
-            notes=got.notes,
+            notes=tuple(notes),
         )
     ]
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -257,12 +256,3 @@ def failure_estimates(counted: Counted, axis: Axis | None, section: Section) -> 
         "fte": [attempt_sample(survey.enrol, group, m) for m in masks],
         "fta": [attempt_sample(survey.acquire, group, m) for m in masks],
     }
-
-
-def estimate_rows(make: Callable[[int], Estimate], axis: Axis, quantity: str, at: dict[str, Any]) -> list[Estimate]:
-    """One estimate a group; a withheld group gets its reason instead."""
-    rows = []
-    for k in range(len(axis.labels)):
-        reason = axis.withheld[k]
-        rows.append(make(k) if reason is None else Estimate(quantity=quantity, of=axis.of(k), at=at, undefined=reason))
-    return rows

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from audit_toolkit.core import pairs, tiles
 from audit_toolkit.core.binning import even_edges
-from audit_toolkit.core.certified import choose_path
+from audit_toolkit.core.certified import MOST_LISTED, choose_path
 from audit_toolkit.core.fold import Measure, State, digest, digest_arrays
 from audit_toolkit.disparity.certified_counts import count_certified, levels_of, may_be_certified
 from audit_toolkit.disparity.counting import AtThreshold, Counted, loose_edge
@@ -37,9 +37,6 @@ from audit_toolkit.errors import PlanError
 from audit_toolkit.evidence.record import Run
 from audit_toolkit.sources.embeddings import Templates
 from audit_toolkit.sources.survey import Rows, Survey
-
-MOST_LISTED = 8_000_000
-"""Pairs that may be listed, mated and non-mated apart (12 bytes each, twice while sorting)."""
 
 USUAL_SHARE = 0.002
 """Share of the pairs that is listed where no threshold asks for more: listing costs time as it grows."""

@@ -9,13 +9,9 @@ the command ``explain`` and the tests read the same entries, so a sentence stand
 from __future__ import annotations
 
 from audit_toolkit.errors import UsageError
-from audit_toolkit.evidence.quantity import Quantity
+from audit_toolkit.evidence.quantity import ISO, RATE, RATIO, Quantity
 from audit_toolkit.evidence.search_quantities import SEARCHES
 
-_ISO = "ISO/IEC 19795-1:2021"
-_RATE = (
-    "{threshold}, {name} for {group} was {value} ({interval}; {numerator} of {denominator} {what}; {subjects} people)."
-)
 _SPREAD_LIMITS = (
     "A spread measure is above its ideal by chance alone when groups are small; read it beside what chance would give. "
     "One number cannot show which group is affected, nor why."
@@ -31,10 +27,10 @@ _RATES = (
         "would take them for the same person.",
         numerator="non-mated comparisons with score >= threshold",
         denominator="non-mated comparisons with a score",
-        source=f"{_ISO} (false match rate)",
+        source=f"{ISO} (false match rate)",
         limits="Holds for this threshold, this choice of non-mated pairs and these people. Comparisons that share a person "
         "are not independent; the interval accounts for that.",
-        sentence=_RATE,
+        sentence=RATE,
     ),
     Quantity(
         id="fmr_extrapolated",
@@ -48,7 +44,7 @@ _RATES = (
         limits="An extrapolation, never to be mixed with counted rates: it holds only if the tail keeps its shape beyond the "
         "scores seen. For bell-shaped scores it comes out too low, by about half at one in a million from the top hundredth of "
         "a hundred thousand scores. Read it beside the figures from other shares of the top scores.",
-        sentence="{threshold}, {name} for {group} was {value} ({interval}).",
+        sentence="{threshold}, the {name} for {group} was {value} ({interval}).",
     ),
     Quantity(
         id="fnmr",
@@ -58,10 +54,10 @@ _RATES = (
         "system would fail to recognise them.",
         numerator="mated comparisons with score < threshold",
         denominator="mated comparisons with a score",
-        source=f"{_ISO} (false non-match rate)",
+        source=f"{ISO} (false non-match rate)",
         limits="Holds for this threshold and for the time between captures in this sample; later captures usually give more "
         "false non-matches.",
-        sentence=_RATE,
+        sentence=RATE,
     ),
     Quantity(
         id="fte",
@@ -70,9 +66,9 @@ _RATES = (
         definition="Share of enrolment attempts that yield no usable reference template.",
         numerator="failed enrolment attempts",
         denominator="enrolment attempts",
-        source=f"{_ISO} (failure-to-enrol rate)",
+        source=f"{ISO} (failure-to-enrol rate)",
         limits="Counts only failures that the file states. Failures removed before scoring cannot be seen.",
-        sentence=_RATE,
+        sentence=RATE,
     ),
     Quantity(
         id="fta",
@@ -81,9 +77,9 @@ _RATES = (
         definition="Share of probe captures that yield no usable probe.",
         numerator="failed acquisition attempts",
         denominator="acquisition attempts",
-        source=f"{_ISO} (failure-to-acquire rate)",
+        source=f"{ISO} (failure-to-acquire rate)",
         limits="Counts only failures that the file states.",
-        sentence=_RATE,
+        sentence=RATE,
     ),
     Quantity(
         id="gfar",
@@ -92,9 +88,9 @@ _RATES = (
         definition="False accept rate when failures to enrol and to acquire are counted as what they are for an impostor: "
         "no accept. GFAR = (1 - FTE)(1 - FTA) FMR.",
         denominator="attempts, failures included",
-        source=f"{_ISO} (generalised false accept rate)",
+        source=f"{ISO} (generalised false accept rate)",
         limits="A product of rates measured on the same people; its interval comes from leaving one person out at a time.",
-        sentence=_RATE,
+        sentence=RATE,
     ),
     Quantity(
         id="gfrr",
@@ -103,9 +99,9 @@ _RATES = (
         definition="False reject rate when a failure to enrol or to acquire counts as a rejection. "
         "GFRR = FTE + (1 - FTE) FTA + (1 - FTE)(1 - FTA) FNMR.",
         denominator="attempts, failures included",
-        source=f"{_ISO} (generalised false reject rate)",
+        source=f"{ISO} (generalised false reject rate)",
         limits="A combination of rates measured on the same people.",
-        sentence=_RATE,
+        sentence=RATE,
     ),
     Quantity(
         id="far",
@@ -114,9 +110,9 @@ _RATES = (
         definition="Share of impostor transactions in which at least one attempt reaches the threshold.",
         numerator="impostor transactions whose best score reaches the threshold",
         denominator="impostor transactions",
-        source=f"{_ISO} (false accept rate)",
+        source=f"{ISO} (false accept rate)",
         limits="Depends on how many attempts a transaction allows.",
-        sentence=_RATE,
+        sentence=RATE,
     ),
     Quantity(
         id="frr",
@@ -125,9 +121,9 @@ _RATES = (
         definition="Share of genuine transactions in which no attempt reaches the threshold, failures to acquire included.",
         numerator="genuine transactions whose best score stays below the threshold",
         denominator="genuine transactions",
-        source=f"{_ISO} (false reject rate)",
+        source=f"{ISO} (false reject rate)",
         limits="Depends on how many attempts a transaction allows.",
-        sentence=_RATE,
+        sentence=RATE,
     ),
 )
 
@@ -145,7 +141,7 @@ _OTHERS = (
         name="equal error rate (EER)",
         unit="rate",
         definition="The error rate at the threshold where overall FMR and FNMR are closest to each other.",
-        source=f"{_ISO}; a summary of a curve, not an operating point",
+        source=f"{ISO}; a summary of a curve, not an operating point",
         limits="No system is operated at this point for its own sake; it describes the curve.",
     ),
     Quantity(
@@ -157,7 +153,7 @@ _OTHERS = (
         denominator="FMR of the group it is held against",
         source="ratio of two rates; interval on the logarithmic scale with the covariance of shared people",
         limits="Does not show why, nor that other thresholds behave alike.",
-        sentence="{threshold}, {name} of {group} to {against} was {value} ({interval}; {errors} and {errors_against} {what}).",
+        sentence=RATIO,
         ideal=1.0,
     ),
     Quantity(
@@ -169,7 +165,7 @@ _OTHERS = (
         denominator="FNMR of the group it is held against",
         source="ratio of two rates; interval on the logarithmic scale",
         limits="Does not show why, nor that other thresholds behave alike.",
-        sentence="{threshold}, {name} of {group} to {against} was {value} ({interval}; {errors} and {errors_against} {what}).",
+        sentence=RATIO,
         ideal=1.0,
     ),
     Quantity(

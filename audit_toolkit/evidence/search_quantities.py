@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-from audit_toolkit.evidence.quantity import Quantity
-
-_ISO = "ISO/IEC 19795-1:2021"
-_RATE = (
-    "{threshold}, {name} for {group} was {value} ({interval}; {numerator} of {denominator} {what}; {subjects} people)."
-)
+from audit_toolkit.evidence.quantity import ISO, RATE, RATIO, Quantity
 
 SEARCHES = (
     Quantity(
@@ -18,10 +13,10 @@ SEARCHES = (
         "threshold.",
         numerator="non-mated searches with at least one candidate at score >= threshold",
         denominator="non-mated searches (searches, never comparisons)",
-        source=f"{_ISO} (false-positive identification rate); NIST FRVT 1:N reports",
+        source=f"{ISO} (false-positive identification rate); NIST FRVT 1:N reports",
         limits="Holds for this gallery and its size: a larger gallery gives more false positives. Whether the interval "
         "counts the people enrolled as drawn anew or holds them fixed stands beside it.",
-        sentence=_RATE,
+        sentence=RATE,
     ),
     Quantity(
         id="fnir",
@@ -31,9 +26,9 @@ SEARCHES = (
         "scores below the threshold. Ties count against the system.",
         numerator="mated searches with the mate outside rank R or below the threshold",
         denominator="mated searches",
-        source=f"{_ISO} (false-negative identification rate); NIST FRVT 1:N reports",
+        source=f"{ISO} (false-negative identification rate); NIST FRVT 1:N reports",
         limits="Holds for the time between enrolment and probes in this sample. It cannot be measured from an alert log.",
-        sentence=_RATE,
+        sentence=RATE,
     ),
     Quantity(
         id="tpir",
@@ -42,9 +37,9 @@ SEARCHES = (
         definition="One less the false negative identification rate.",
         numerator="mated searches that return the mate",
         denominator="mated searches",
-        source=f"{_ISO} (true-positive identification rate)",
+        source=f"{ISO} (true-positive identification rate)",
         limits="As for the false negative identification rate.",
-        sentence=_RATE,
+        sentence=RATE,
         ideal=1.0,
     ),
     Quantity(
@@ -55,7 +50,7 @@ SEARCHES = (
         "without a threshold: 1 - FNIR(N, R, 0).",
         numerator="mated searches with the mate at rank R or better",
         denominator="mated searches",
-        source=f"{_ISO} (cumulative match characteristic)",
+        source=f"{ISO} (cumulative match characteristic)",
         limits="Says nothing about searches for people who are not enrolled, and depends on the size of the gallery.",
         ideal=1.0,
     ),
@@ -67,7 +62,7 @@ SEARCHES = (
         "threshold.",
         numerator="people at score >= threshold over all non-mated searches",
         denominator="non-mated searches",
-        source=f"{_ISO} (selectivity)",
+        source=f"{ISO} (selectivity)",
         limits="Grows in proportion to the gallery. A few searches that return many people can carry the mean.",
         ideal=0.0,
     ),
@@ -81,7 +76,7 @@ SEARCHES = (
         source="ratio of two rates; interval on the logarithmic scale with the covariance of one shared gallery",
         limits="Depends on who is enrolled: a gallery that holds more people of one group gives that group more false "
         "positives.",
-        sentence="{threshold}, {name} of {group} to {against} was {value} ({interval}; {errors} and {errors_against} {what}).",
+        sentence=RATIO,
         ideal=1.0,
     ),
     Quantity(
@@ -93,7 +88,7 @@ SEARCHES = (
         denominator="FNIR of the group it is held against",
         source="ratio of two rates; interval on the logarithmic scale",
         limits="Does not show why, nor that other thresholds behave alike.",
-        sentence="{threshold}, {name} of {group} to {against} was {value} ({interval}; {errors} and {errors_against} {what}).",
+        sentence=RATIO,
         ideal=1.0,
     ),
     Quantity(

@@ -1,4 +1,4 @@
-"""How an estimate becomes a sentence, from the glossary's template and nothing else.
+"""How an estimate becomes a sentence, from the glossary's template where it has one.
 
 Promise: one spelling of numbers, intervals and groups in every claim; ``None`` is never printed as a number. A sentence
 says what was measured, where, on how much; it never says why.
@@ -86,15 +86,29 @@ def claim(estimate: Estimate) -> str:
     value, what = number(estimate.value), _WHAT.get(estimate.quantity, "comparisons")
     support = estimate.support
     people = number(support.subjects) if support is not None else "an unknown number of"
+    errors, errors_against = estimate.at.get("errors"), estimate.at.get("errors_against")
+    counted = (estimate.numerator is not None and estimate.denominator is not None) or (
+        errors is not None and errors_against is not None
+    )
+    if quantity.sentence and counted:
+        return quantity.sentence.format(
+            threshold=where,
+            name=quantity.name,
+            group=group,
+            against=estimate.at.get("against"),
+            value=value,
+            interval=interval,
+            numerator=number(estimate.numerator),
+            denominator=number(estimate.denominator),
+            errors=number(errors) if isinstance(errors, int) else errors,
+            errors_against=number(errors_against) if isinstance(errors_against, int) else errors_against,
+            what=what,
+            subjects=people,
+        )
     if quantity.unit == "rate":
-        counts = ""
-        if estimate.numerator is not None and estimate.denominator is not None:
-            counts = f"; {number(estimate.numerator)} of {number(estimate.denominator)} {what}"
-        return f"{where}, the {quantity.name} for {group} was {value} ({interval}{counts}; {people} people)."
+        return f"{where}, the {quantity.name} for {group} was {value} ({interval}; {people} people)."
     if "against" in estimate.at:
-        errors = estimate.at.get("errors"), estimate.at.get("errors_against")
-        counts = "" if None in errors else f"; {errors[0]:,} and {errors[1]:,} {what}"
-        return f"{where}, the {quantity.name} of {group} to {estimate.at['against']} was {value} ({interval}{counts})."
+        return f"{where}, the {quantity.name} of {group} to {estimate.at['against']} was {value} ({interval})."
     extra = ", ".join(
         f"{k.replace('_', ' ')} {v:g}" if isinstance(v, float) else f"{k.replace('_', ' ')} {v}"
         for k, v in estimate.at.items()

@@ -26,7 +26,7 @@ from audit_toolkit.stats.dependence import (
     no_interval,
     ustat_variance,
 )
-from audit_toolkit.stats.proportion import check_level, normal_quantile, t_quantile, wilson, zero_error_upper
+from audit_toolkit.stats.proportion import check_level, t_quantile, wilson, zero_error_upper
 
 IntervalMethod = Callable[[RateSample, float], Interval]
 
@@ -175,8 +175,3 @@ def simultaneous(samples: Sequence[RateSample], level: float, method: str = DEFA
         Interval(low=i.low, high=i.high, level=level, method=f"{i.method}; all {family} at once (Bonferroni)")
         for i in found
     ]
-
-
-def critical_value(level: float, family: int = 1) -> float:
-    """The two-sided normal quantile of one interval in a family of that size (Bonferroni)."""
-    return normal_quantile(1.0 - (1.0 - check_level(level)) / (2.0 * max(1, family)))
